@@ -1,0 +1,175 @@
+"""Turn decoded events into columns: what the folds, the contexts and the archive's checks work on."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.decode import complexity, params_field, text_field
+from models.contexts import complexity_band
+from models.dimensions import CLIP, MASK_BITS, SIZE_CATEGORIES, Basis, Dimension
+from models.events import CHARACTERISTIC_FALLBACKS, RunEvent
+from models.settings import Settings
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+DimensionBasis = tuple[Dimension, Basis]
+
+NUMBERS = (
+    "agent_count",
+    "parallelism_level",
+    "total_iterations",
+    "max_iterations",
+    "retry_limit",
+    "context_budget",
+    "retry_count",
+    "context_tokens",
+    "success",
+    "quality_score",
+    "time_to_complete",
+    "total_cost",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Events as columns of N entries; NaN where an event says nothing.
+
+    `outcomes` is [N, 8] in the order of OUTCOME_VARIABLES, and `mask` tells what is observed; where it is not, the
+    entry is the column's `centre` [8], so that it adds nothing to any sum about it.
+    `keys` holds, for each key of the configured contexts, the events' values or None.
+    """
+
+    completed: Floats
+    outcomes: Floats
+    centre: Floats
+    mask: Ints
+    policy: Ints
+    complexity: Floats
+    dimensions: dict[DimensionBasis, Floats]
+    keys: dict[str, Sequence[str | None]]
+
+    def __len__(self) -> int:
+        return len(self.completed)
+
+
+def to_columns(events: Sequence[RunEvent], completed: Floats, settings: Settings) -> Columns:
+    """Build the columns of a batch.
+
+    Args:
+        events: Decoded events.
+        completed: When each run was completed, in seconds since the epoch.
+        settings: Complexity scale and context keys.
+    """
+    count = len(events)
+    numbers = {name: _floats(column) for name, column in _transposed(events, NUMBERS)}
+    scale = settings.complexity_scale.model_dump()
+    difficulty = _floats([complexity(event, scale) for event in events])
+    params = _floats([_params(event) for event in events])
+    categories = [event.model_size_category for event in events]
+    mask, outcomes, centre = _outcomes(numbers, count)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        iterations = numbers["total_iterations"] / numbers["agent_count"]
+    dimensions = {
+        (Dimension.AGENT_COUNT, Basis.REALISED): numbers["agent_count"],
+        (Dimension.ITERATIONS, Basis.DOSE): numbers["max_iterations"],
+        (Dimension.ITERATIONS, Basis.REALISED): iterations,
+        (Dimension.PARALLELISM_LEVEL, Basis.REALISED): numbers["parallelism_level"],
+        (Dimension.CONTEXT, Basis.DOSE): numbers["context_budget"],
+        (Dimension.CONTEXT, Basis.REALISED): numbers["context_tokens"],
+        (Dimension.MODEL_SIZE, Basis.REALISED): params,
+        (Dimension.MODEL_SIZE, Basis.CATEGORY): _floats(
+            [None if name is None else SIZE_CATEGORIES.index(name) for name in categories]
+        ),
+        (Dimension.ATTEMPTS, Basis.DOSE): numbers["retry_limit"] + 1,
+        (Dimension.ATTEMPTS, Basis.REALISED): numbers["retry_count"] + 1,
+    }
+    policy = [event.decision_id is not None or event.policy_version is not None for event in events]
+    return Columns(
+        completed=completed,
+        outcomes=outcomes,
+        centre=centre,
+        mask=mask,
+        policy=np.asarray(policy, dtype=np.int64),
+        complexity=difficulty,
+        dimensions={key: column for key, column in dimensions.items() if not np.isnan(column).all()},
+        keys=_keys(events, settings, difficulty, categories),
+    )
+
+
+def _transposed(events: Sequence[RunEvent], names: Sequence[str]) -> list[tuple[str, Sequence[float | None]]]:
+    if not events:
+        return [(name, ()) for name in names]
+    return list(zip(names, zip(*map(attrgetter(*names), events), strict=True), strict=True))
+
+
+def _floats(column: Sequence[float | None]) -> Floats:
+    return np.array(column, dtype=np.float64)
+
+
+def _params(event: RunEvent) -> float | None:
+    if event.model_params_b is not None:
+        return event.model_params_b
+    return params_field(event) if event.project_characteristics else None
+
+
+def _outcomes(numbers: Mapping[str, Floats], count: int) -> tuple[Ints, Floats, Floats]:
+    success, quality = numbers["success"], numbers["quality_score"]
+    time, cost = numbers["time_to_complete"], numbers["total_cost"]
+    observed = [~np.isnan(success), ~np.isnan(quality), ~np.isnan(time), ~np.isnan(cost)]
+    with np.errstate(invalid="ignore"):
+        observed.append(cost > 0)
+    mask = np.zeros(count, dtype=np.int64)
+    for bit, present in zip(MASK_BITS.values(), observed, strict=True):
+        mask |= bit * present.astype(np.int64)
+    outcomes = np.empty((count, 8))
+    # Success and quality are centred by a power of two: sums of values 0 and 1 about it are exact.
+    centre = np.array((0.5, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        columns = (
+            (0, success, observed[0]),
+            (1, quality, observed[1]),
+            (2, time, observed[2]),
+            (3, cost, observed[3]),
+            (4, np.log(np.maximum(time, CLIP)), observed[2]),
+            (5, np.log(cost), observed[4]),
+            (6, np.log(np.maximum(quality, CLIP)), observed[1]),
+            (7, np.log(np.maximum(cost, CLIP)), observed[3]),
+        )
+    for position, column, present in columns:
+        if position > 1 and present.any():
+            centre[position] = column[present].mean()
+        outcomes[:, position] = np.where(present, column, centre[position])
+    return mask, outcomes, centre
+
+
+def _keys(
+    events: Sequence[RunEvent], settings: Settings, difficulty: Floats, categories: Sequence[str | None]
+) -> dict[str, Sequence[str | None]]:
+    return {
+        key: _key_column(key, events, difficulty, categories)
+        for key in dict.fromkeys(key for keys in settings.context_keys for key in keys)
+    }
+
+
+def _key_column(
+    key: str, events: Sequence[RunEvent], difficulty: Floats, categories: Sequence[str | None]
+) -> Sequence[str | None]:
+    if key == "complexity_band":
+        return [None if math.isnan(value) else complexity_band(value) for value in difficulty.tolist()]
+    if key == "model_size_category":
+        return categories
+    if key in CHARACTERISTIC_FALLBACKS:
+        plain = list(map(attrgetter(key), events))
+        if None not in plain and "" not in plain:
+            return plain if key != "model_params_b" else [str(value) for value in plain]
+        return [value or text_field(event, key) for value, event in zip(plain, events, strict=True)]
+    return [_characteristic(event, key) for event in events]
+
+
+def _characteristic(event: RunEvent, key: str) -> str | None:
+    value = (event.project_characteristics or {}).get(key)
+    return None if value is None or value == "" else str(value)[:256]

@@ -1,0 +1,69 @@
+"""Number the contexts that a partition has met, with a cap on the distinct values of each key list."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.contexts import GLOBAL, OTHER, context_id, context_pairs
+
+NONE = -1
+GLOBAL_CODE = 0
+
+
+class ContextIndex:
+    """Codes of contexts: 0 is global. Past the cap of a key list, new values share its context "other"."""
+
+    def __init__(self, key_lists: Sequence[Sequence[str]], cap: int) -> None:
+        self._key_lists = [tuple(keys) for keys in key_lists]
+        self._cap = cap
+        self.ids: list[str] = [GLOBAL]
+        self._code_of_id: dict[str, int] = {GLOBAL: GLOBAL_CODE}
+        self._codes: list[dict[tuple[str, ...], int]] = [{} for _ in self._key_lists]
+
+    def restore(self, contexts: Iterable[str]) -> None:
+        """Take up contexts that stored cells belong to, so that the cap counts them."""
+        positions = {keys: position for position, keys in enumerate(self._key_lists)}
+        for context in contexts:
+            pairs = context_pairs(context)
+            position = positions.get(tuple(key for key, _ in pairs))
+            if position is not None:
+                self._codes[position].setdefault(tuple(value for _, value in pairs), self._code(context))
+
+    def codes(self, columns: dict[str, Sequence[str | None]], rows: int) -> NDArray[np.int64]:
+        """Give the context codes of each row: [N, 1 + key lists], the global one first, -1 where a key is missing."""
+        codes = np.zeros((rows, 1 + len(self._key_lists)), dtype=np.int64)
+        for position, keys in enumerate(self._key_lists):
+            known = self._codes[position]
+            values = list(zip(*(columns[key] for key in keys), strict=True))
+            found = list(map(known.get, values))
+            if None in found:
+                for value in dict.fromkeys(value for value, code in zip(values, found, strict=True) if code is None):
+                    known[value] = NONE if None in value else self._new(position, value)
+                found = list(map(known.__getitem__, values))
+                self._forget_overflow(position)
+            codes[:, 1 + position] = np.array(found, dtype=np.int64)
+        return codes
+
+    def _new(self, position: int, value: tuple[str, ...]) -> int:
+        keys = self._key_lists[position]
+        if sum(code not in {NONE, self._other(position)} for code in self._codes[position].values()) >= self._cap:
+            value = (OTHER,) * len(keys)
+        return self._code(context_id(list(zip(keys, value, strict=True))))
+
+    def _other(self, position: int) -> int | None:
+        keys = self._key_lists[position]
+        return self._code_of_id.get(context_id([(key, OTHER) for key in keys]))
+
+    def _forget_overflow(self, position: int) -> None:
+        """Keep the look-up itself bounded: overflowing values are looked up anew in each batch."""
+        if len(self._codes[position]) > 2 * self._cap:
+            other = self._other(position)
+            self._codes[position] = {value: code for value, code in self._codes[position].items() if code != other}
+
+    def _code(self, context: str) -> int:
+        code = self._code_of_id.get(context)
+        if code is None:
+            code = self._code_of_id[context] = len(self.ids)
+            self.ids.append(context)
+        return code

@@ -1,0 +1,180 @@
+"""A growing table of moments by key: the working copy of the Faust tables of one source partition."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analytics.fold import Folded
+from analytics.moments import Moments, merge, triangle
+from models.errors import StackError
+
+SCHEMA: Final = 1
+HEADER = 4
+"""Words before the moments: schema version, offset, last bucket (history of Grams only), n."""
+NO_BUCKET: Final = -(2**62)
+FIRST_ROWS: Final = 256
+EXACTNESS: Final = 2e-13
+"""Rounding that a batch may cost a cell's sum of squares, relative to it; cells promise 1e-12."""
+
+Floats = NDArray[np.float64]
+
+
+def encode_rows(offset: int, buckets: NDArray[np.int64], moments: Moments) -> list[bytes]:
+    """Pack moments as table values: little-endian 64-bit words, header then means then co-moments."""
+    n, mean, comoment = moments
+    words = np.empty((len(n), HEADER + mean.shape[1] + comoment.shape[1]), dtype="<f8")
+    integers = words.view("<i8")
+    integers[:, 0] = SCHEMA
+    integers[:, 1] = offset
+    integers[:, 2] = buckets
+    words[:, 3] = n
+    words[:, HEADER : HEADER + mean.shape[1]] = mean
+    words[:, HEADER + mean.shape[1] :] = comoment
+    packed, width = words.tobytes(), words.shape[1] * 8
+    return [packed[at : at + width] for at in range(0, len(packed), width)]
+
+
+def decode_rows(values: Sequence[bytes], variables: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Moments]:
+    """Unpack table values to (offsets, buckets, moments).
+
+    Raises:
+        StackError: A value was written by another schema version.
+    """
+    width = HEADER + variables + len(triangle(variables)[0])
+    if any(len(value) != width * 8 for value in values):
+        raise StackError(f"a table value is not {width * 8} bytes long: it was written by another version")
+    words = np.frombuffer(b"".join(values), dtype="<f8").reshape(len(values), width)
+    integers = words.view("<i8")
+    if len(values) and not (integers[:, 0] == SCHEMA).all():
+        raise StackError(f"a table value has another schema version than {SCHEMA}: run the version that wrote it")
+    body = words[:, HEADER:]
+    moments = (words[:, 3].copy(), body[:, :variables].copy(), body[:, variables:].copy())
+    return integers[:, 1].copy(), integers[:, 2].copy(), moments
+
+
+class MomentTable:
+    """Moments of `variables` variables by key, with the rows that changed since the last drain."""
+
+    def __init__(self, variables: int) -> None:
+        self._variables = variables
+        self._rows: dict[bytes, int] = {}
+        self._keys: list[bytes | None] = []
+        self._free: list[int] = []
+        self._removed: set[bytes] = set()
+        self._n = np.zeros(FIRST_ROWS)
+        self._mean = np.zeros((FIRST_ROWS, variables))
+        self._comoment = np.zeros((FIRST_ROWS, len(triangle(variables)[0])))
+        self._dirty = np.zeros(FIRST_ROWS, dtype=bool)
+        self._bucket = np.full(FIRST_ROWS, NO_BUCKET, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._rows
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._rows)
+
+    def moments(self, keys: Sequence[bytes]) -> Moments:
+        """Read the moments of the given keys."""
+        rows = [self._rows[key] for key in keys]
+        return self._n[rows], self._mean[rows], self._comoment[rows]
+
+    def bucket(self, key: bytes) -> int:
+        """Read the bucket word of a key."""
+        return int(self._bucket[self._rows[key]])
+
+    def fold(self, keys: Sequence[bytes], folded: Folded, observed: NDArray[np.bool_]) -> None:
+        """Merge a folded batch, computing anew the cells whose sums of squares rounding would touch.
+
+        Args:
+            keys: The key of each cell.
+            folded: The batch's moments by cell.
+            observed: Which variables each cell's runs carry [cells, V]; the means of the others are set to 0.
+        """
+        _, _, comoment = self._merged(keys, folded.moments)
+        first, second = triangle(self._variables)
+        # Success is 0 or 1 about a centre of 0.5: its sums are exact.
+        lost = folded.error > EXACTNESS * comoment[:, first == second]
+        lost[:, 0] = False
+        doubtful = np.flatnonzero(lost.any(axis=1))
+        if len(doubtful):
+            for all_cells, again in zip(folded.moments, folded.refine(doubtful), strict=True):
+                all_cells[doubtful] = again
+        n, mean, comoment = folded.moments
+        self.merge(keys, (n, mean * observed, comoment))
+
+    def merge(self, keys: Sequence[bytes], moments: Moments) -> None:
+        """Merge moments into the rows of distinct keys; a new key starts empty."""
+        rows = self._rows_of(keys)
+        n, mean, comoment = self._merged(keys, moments)
+        self._n[rows], self._mean[rows], self._comoment[rows] = n, mean, comoment
+        self._dirty[rows] = True
+
+    def set_bucket(self, key: bytes, bucket: int) -> None:
+        """Set the bucket word of a key that the current batch has touched."""
+        self._bucket[self._rows[key]] = bucket
+
+    def remove(self, key: bytes) -> None:
+        """Remove a key; the next drain writes its tombstone."""
+        row = self._rows.pop(key)
+        self._keys[row] = None
+        self._n[row] = self._mean[row] = self._comoment[row] = 0.0
+        self._dirty[row] = False
+        self._bucket[row] = NO_BUCKET
+        self._free.append(row)
+        self._removed.add(key)
+
+    def load(self, items: Sequence[tuple[bytes, bytes]]) -> None:
+        """Fill an empty table from stored values."""
+        if not items:
+            return
+        _, buckets, (n, mean, comoment) = decode_rows([value for _, value in items], self._variables)
+        rows = self._rows_of([key for key, _ in items])
+        self._n[rows], self._mean[rows], self._comoment[rows], self._bucket[rows] = n, mean, comoment, buckets
+
+    def drain(self, offset: int) -> dict[bytes, bytes | None]:
+        """Take what changed since the last drain, stamped with `offset`; None marks a removed key."""
+        rows = np.flatnonzero(self._dirty)
+        values = encode_rows(offset, self._bucket[rows], (self._n[rows], self._mean[rows], self._comoment[rows]))
+        changes: dict[bytes, bytes | None] = dict.fromkeys(self._removed)
+        for row, value in zip(rows.tolist(), values, strict=True):
+            key = self._keys[row]
+            assert key is not None
+            changes[key] = value
+        self._dirty[rows] = False
+        self._removed.clear()
+        return changes
+
+    def _rows_of(self, keys: Sequence[bytes]) -> NDArray[np.int64]:
+        return np.array([self._row(key) for key in keys], dtype=np.int64)
+
+    def _merged(self, keys: Sequence[bytes], moments: Moments) -> Moments:
+        rows = self._rows_of(keys)
+        return merge(self._n[rows], self._mean[rows], self._comoment[rows], *moments)
+
+    def _row(self, key: bytes) -> int:
+        row = self._rows.get(key)
+        if row is None:
+            if self._free:
+                row = self._free.pop()
+                self._keys[row] = key
+            else:
+                row = len(self._keys)
+                self._keys.append(key)
+                if row == len(self._n):
+                    self._grow()
+            self._rows[key] = row
+            self._removed.discard(key)
+        return row
+
+    def _grow(self) -> None:
+        more = len(self._n)
+        self._n = np.concatenate((self._n, np.zeros(more)))
+        self._mean = np.concatenate((self._mean, np.zeros_like(self._mean)))
+        self._comoment = np.concatenate((self._comoment, np.zeros_like(self._comoment)))
+        self._dirty = np.concatenate((self._dirty, np.zeros(more, dtype=bool)))
+        self._bucket = np.concatenate((self._bucket, np.full(more, NO_BUCKET, dtype=np.int64)))

@@ -1,0 +1,242 @@
+"""Observe run events: the state of one source partition, and what must be written for it."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+import xxhash
+
+from agents.accept import accept, import_id_of
+from agents.columns import to_columns
+from agents.context_index import ContextIndex
+from agents.decode import EventDecoder, Rejection
+from agents.dedupe import SeenRuns, Verdict
+from agents.live_cells import LiveCells
+from agents.live_grams import LiveGrams
+from agents.rejects import reject_record
+from agents.tallies import Tallies, Tally
+from analytics.partitions import partition_of
+from models.batches import Batch, Headers
+from models.cells import CellKey
+from models.errors import StackError
+from models.settings import Settings
+from models.topics import CELLS_TABLE, DEDUPE_TABLE, GRAMS_TABLE, IMPORTS_TABLE, REJECTED, RUNS, STATS, TABLES
+
+CUT = "cut"
+BARRIER = "barrier"
+TALLY = "tally"
+
+hash64 = xxhash.xxh64_intdigest
+
+
+class Cut(msgspec.Struct, frozen=True):
+    """How far a source partition has been folded: every event below `offset` is in, none at or above."""
+
+    offset: int
+    settings_hash: str
+    schema_version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record to publish."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Everything that must be written, all or nothing, for the events observed so far."""
+
+    offset: int
+    tables: dict[str, dict[bytes, bytes | None]]
+    records: list[Record]
+
+
+@dataclass(slots=True)
+class Counts:
+    """What an observer has met since it was created."""
+
+    accepted: int = 0
+    duplicate: int = 0
+    corrected: int = 0
+    rejected: int = 0
+    replayed: int = 0
+    misplaced: int = 0
+    batches: int = field(default=0)
+
+
+class Observer:
+    """The running statistics of one source partition.
+
+    `observe` folds a batch in memory; `drain` hands over what changed as one flush, which the caller writes as one
+    transaction. Events below the stored cut are skipped, so a replay changes nothing.
+    """
+
+    def __init__(self, partition: int, settings: Settings, decoder: EventDecoder) -> None:
+        self.counts = Counts()
+        self.pending_bytes = 0
+        self._partition = partition
+        self._settings = settings
+        self._decoder = decoder
+        self._next_offset = 0
+        self._contexts = ContextIndex(settings.context_keys, settings.context_values)
+        self._cells = LiveCells(partition, self._contexts)
+        self._grams = LiveGrams(partition, self._contexts, settings.bucket_seconds, settings.buckets_kept)
+        self._seen = SeenRuns(partition, settings.dedupe_runs)
+        self._tallies = Tallies(partition)
+        self._records: list[Record] = []
+        self._stats_partition_of_context: dict[str, int] = {}
+
+    @property
+    def next_offset(self) -> int:
+        """The first offset that has not been folded."""
+        return self._next_offset
+
+    def load(self, tables: Mapping[str, Mapping[bytes, bytes]]) -> None:
+        """Take up stored state.
+
+        Raises:
+            StackError: The state was written under settings that read events differently.
+        """
+        cells = dict(tables[CELLS_TABLE])
+        stored = cells.pop(self._cut_key, None)
+        if stored is None:
+            return
+        cut = msgspec.json.decode(stored, type=Cut)
+        if cut.settings_hash != self._settings.validation_hash:
+            raise StackError(
+                f"the tables were built under other settings (hash {cut.settings_hash}, now "
+                f"{self._settings.validation_hash}): start with the settings that built them"
+            )
+        self._next_offset = cut.offset
+        self._contexts.restore(dict.fromkeys(CellKey.decode(key).context for key in cells))
+        self._cells.load(list(cells.items()))
+        self._grams.load(list(tables[GRAMS_TABLE].items()))
+        self._seen.load(list(tables[DEDUPE_TABLE].items()))
+        self._tallies.load(list(tables[IMPORTS_TABLE].items()))
+
+    def observe(self, batch: Batch) -> None:
+        """Fold a batch; records that are not valid events are queued for the dead-letter topic."""
+        fresh = self._skip_replayed(batch)
+        self.counts.batches += 1
+        if not len(fresh):
+            return
+        accepted = accept(fresh, self._decoder, self._settings)
+        for rejection in accepted.rejections:
+            self._reject(fresh, rejection.index, rejection.reason)
+        for index in accepted.misplaced:
+            self._republish(fresh, index, accepted.misplaced[index])
+        events, indices = accepted.events, accepted.indices
+        verdicts = self._seen.judge(
+            accepted.id_hashes,
+            [hash64(fresh.values[index] or b"") for index in indices],
+            [fresh.offsets[index] for index in indices],
+            [event.revision for event in events],
+        )
+        self._tally(fresh, indices, verdicts.tolist(), accepted.rejections)
+        if verdicts.any():
+            new = np.flatnonzero(verdicts == Verdict.NEW).tolist()
+            events, completed = [events[index] for index in new], accepted.completed[new]
+        else:
+            completed = accepted.completed
+        if events:
+            columns = to_columns(events, completed, self._settings)
+            contexts = self._contexts.codes(columns.keys, len(events))
+            self._cells.fold(columns, contexts)
+            self._grams.fold(columns, contexts)
+        self._next_offset = fresh.offsets[-1] + 1
+
+    def drain(self) -> Flush:
+        """Take everything that changed since the last drain."""
+        cells = self._cells.drain(self._next_offset)
+        cut = msgspec.json.encode(Cut(self._next_offset, self._settings.validation_hash))
+        tallies = self._tallies.drain()
+        records = self._records
+        self._records, self.pending_bytes = [], 0
+        records.extend(self._stats_records(cells, tallies, cut))
+        tables = {
+            CELLS_TABLE: cells | {self._cut_key: cut},
+            GRAMS_TABLE: self._grams.table.drain(self._next_offset),
+            DEDUPE_TABLE: self._seen.drain(),
+            IMPORTS_TABLE: tallies,
+        }
+        assert tables.keys() == set(TABLES)
+        return Flush(self._next_offset, tables, records)
+
+    @property
+    def _cut_key(self) -> bytes:
+        return f"{self._partition}|{CUT}".encode()
+
+    def _skip_replayed(self, batch: Batch) -> Batch:
+        if batch.offsets[0] >= self._next_offset:
+            return batch
+        keep = [index for index, offset in enumerate(batch.offsets) if offset >= self._next_offset]
+        self.counts.replayed += len(batch) - len(keep)
+        return batch.take(keep)
+
+    def _reject(self, batch: Batch, index: int, reason: str) -> None:
+        key, value = reject_record(batch, index, reason, import_id_of(batch.headers[index]))
+        self._records.append(Record(REJECTED, 0, key, value))
+        self.pending_bytes += len(value)
+
+    def _republish(self, batch: Batch, index: int, partition: int) -> None:
+        """Send a record that its publisher put in another partition than its id's hash to its own partition."""
+        self.counts.misplaced += 1
+        value = batch.values[index]
+        self._records.append(Record(RUNS, partition, batch.keys[index], value, batch.headers[index]))
+        self.pending_bytes += len(value or b"")
+
+    def _tally(
+        self, batch: Batch, indices: Sequence[int], verdicts: Sequence[int], rejections: Sequence[Rejection]
+    ) -> None:
+        counted = Counter(verdicts)
+        self.counts.accepted += counted[Verdict.NEW]
+        self.counts.duplicate += counted[Verdict.DUPLICATE] + counted[Verdict.SUPERSEDED]
+        self.counts.corrected += counted[Verdict.CORRECTION]
+        self.counts.rejected += len(rejections)
+        if not any(batch.headers):
+            return
+        ids = [import_id_of(headers) for headers in batch.headers]
+        by_import = Counter((ids[index], verdict) for index, verdict in zip(indices, verdicts, strict=True))
+        for (import_id, verdict), count in by_import.items():
+            if import_id is not None:
+                self._tallies.add(import_id, _tally_of(Verdict(verdict), count))
+        for rejection in rejections:
+            import_id = ids[rejection.index]
+            if import_id is not None:
+                self._tallies.add(import_id, Tally(rejected=1, reasons=(rejection.reason,)))
+
+    def _stats_records(
+        self, cells: Mapping[bytes, bytes | None], tallies: Mapping[bytes, bytes | None], cut: bytes
+    ) -> list[Record]:
+        records = [Record(STATS, self._stats_partition(key), b"cell|" + key, value) for key, value in cells.items()]
+        count = self._settings.partitions
+        for key, value in tallies.items():
+            import_id = key.partition(b"|")[2]
+            records.append(Record(STATS, partition_of(import_id, count), TALLY.encode() + b"|" + key, value))
+        barrier = f"{BARRIER}|{self._partition}".encode()
+        records.extend(Record(STATS, partition, barrier, cut) for partition in range(count))
+        return records
+
+    def _stats_partition(self, key: bytes) -> int:
+        context = key.split(b"|", 2)[1].decode()
+        found = self._stats_partition_of_context.get(context)
+        if found is None:
+            found = partition_of(context.encode(), self._settings.partitions)
+            self._stats_partition_of_context[context] = found
+        return found
+
+
+def _tally_of(verdict: Verdict, count: int) -> Tally:
+    if verdict is Verdict.NEW:
+        return Tally(accepted=count)
+    if verdict is Verdict.CORRECTION:
+        return Tally(corrected=count)
+    return Tally(duplicate=count)

@@ -1,0 +1,64 @@
+"""What became of the records of each import: counts and the first reasons for rejection."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+FIRST_REASONS = 10
+LAST_IMPORTS = 1000
+
+
+class Tally(msgspec.Struct, frozen=True):
+    """Counts of one import in one source partition (or, added up, in all)."""
+
+    accepted: int = 0
+    duplicate: int = 0
+    corrected: int = 0
+    rejected: int = 0
+    reasons: tuple[str, ...] = ()
+    schema_version: int = 1
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            self.accepted + other.accepted,
+            self.duplicate + other.duplicate,
+            self.corrected + other.corrected,
+            self.rejected + other.rejected,
+            tuple(dict.fromkeys(self.reasons + other.reasons))[:FIRST_REASONS],
+        )
+
+
+class Tallies:
+    """The tallies of the last thousand imports of one source partition."""
+
+    def __init__(self, partition: int) -> None:
+        self._prefix = f"{partition}|"
+        self._tallies: dict[str, Tally] = {}
+        self._dirty: set[str] = set()
+        self._evicted: set[str] = set()
+
+    def add(self, import_id: str, tally: Tally) -> None:
+        """Add counts to an import."""
+        self._tallies[import_id] = self._tallies.get(import_id, Tally()) + tally
+        self._dirty.add(import_id)
+        while len(self._tallies) > LAST_IMPORTS:
+            oldest = next(iter(self._tallies))
+            del self._tallies[oldest]
+            self._dirty.discard(oldest)
+            self._evicted.add(oldest)
+
+    def drain(self) -> dict[bytes, bytes | None]:
+        """Take the tallies that changed since the last drain; None marks an evicted one."""
+        changes: dict[bytes, bytes | None] = {self._key(import_id): None for import_id in self._evicted}
+        changes |= {self._key(name): msgspec.json.encode(self._tallies[name]) for name in sorted(self._dirty)}
+        self._dirty.clear()
+        self._evicted.clear()
+        return changes
+
+    def load(self, items: Sequence[tuple[bytes, bytes]]) -> None:
+        """Fill an empty index from stored values."""
+        for key, value in items:
+            self._tallies[key.decode().partition("|")[2]] = msgspec.json.decode(value, type=Tally)
+
+    def _key(self, import_id: str) -> bytes:
+        return f"{self._prefix}{import_id}".encode()

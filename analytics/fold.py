@@ -1,0 +1,96 @@
+"""Fold many rows into many cells at once: one sparse one-hot product a batch, exact to rounding."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from analytics.moments import Moments, triangle
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+ROUNDING = 4 * float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """Which cells each row falls in: row r falls in cells[start[r] : start[r + 1]], cell ids below `count`."""
+
+    start: NDArray[np.int32]
+    cells: NDArray[np.int32]
+    count: int
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.start) - 1
+
+    def one_hot(self) -> csr_array:
+        """The matrix [rows, cells] of zeros and ones."""
+        return csr_array((np.ones(len(self.cells)), self.cells, self.start), shape=(self.rows, self.count))
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """The moments of every cell of a batch.
+
+    `error` [cells, V] bounds what rounding may have cost each variable's sum of squares. Where that is too much for
+    the cell that the moments are merged into, `refine` computes them again without that cost.
+    """
+
+    moments: Moments
+    error: Floats
+    membership: Membership
+    y: Floats
+    origin: Floats
+
+    def refine(self, cells: Ints) -> Moments:
+        """Compute the moments of some cells again, in two passes about each cell's own mean."""
+        local = np.full(self.membership.count, -1, dtype=np.int32)
+        local[cells] = np.arange(len(cells), dtype=np.int32)
+        cell_of_entry = local[self.membership.cells]
+        chosen = np.flatnonzero(cell_of_entry >= 0)
+        row_of_entry = np.repeat(np.arange(self.membership.rows), np.diff(self.membership.start))[chosen]
+        cell_of_entry = cell_of_entry[chosen]
+        entries = Membership(np.arange(len(chosen) + 1, dtype=np.int32), cell_of_entry, len(cells)).one_hot().T
+        origin = self.origin[cells] if self.origin.ndim > 1 else self.origin
+        n, mean = self.moments[0][cells], self.moments[1][cells] - origin
+        residual = self.y[row_of_entry] - mean[cell_of_entry]
+        correction = (entries @ residual) / n[:, None]
+        residual -= correction[cell_of_entry]
+        first, second = triangle(self.y.shape[1])
+        return n, origin + mean + correction, entries @ (residual[:, first] * residual[:, second])
+
+
+def fold(membership: Membership, y: Floats, centre: Floats, origin: Floats | None = None) -> Folded:
+    """Compute the moments of every cell.
+
+    Equation: with z = y - c, S0 = Σ 1, S1 = Σ z and S2 = Σ z_i z_j per cell, mean = c + S1 / S0 and
+    C_ij = S2_ij - S1_i S1_j / S0.
+
+    Args:
+        membership: The cells of each row; every cell has at least one row.
+        y: Rows [N, V], taken relative to `origin` where that is given.
+        centre: Values near the middle of y, [V]; what it is changes rounding only.
+        origin: For each cell [cells, V] the point that its rows are relative to, such as the middle of a bin.
+
+    Returns:
+        n[cells], mean[cells, V], packed co-moments [cells, T], and their rounding error.
+    """
+    rows, v = y.shape
+    first, second = triangle(v)
+    z = y - centre
+    start = np.zeros(v) if origin is None else origin
+    products = np.empty((rows, 1 + v + len(first)))
+    products[:, 0] = 1.0
+    products[:, 1 : 1 + v] = z
+    np.multiply(z[:, first], z[:, second], out=products[:, 1 + v :])
+    sums = membership.one_hot().T @ products
+    n, shift, raw = sums[:, 0].copy(), sums[:, 1 : 1 + v] / sums[:, :1], sums[:, 1 + v :]
+    comoment = raw - n[:, None] * shift[:, first] * shift[:, second]
+    comoment[n == 1] = 0.0
+    error = ROUNDING * raw[:, first == second]
+    error[n == 1] = 0.0
+    return Folded((n, start + (centre + shift), comoment), error, membership, y, start)

@@ -1,0 +1,1 @@
+"""Running it: the embedded stack, its processes and their supervision."""

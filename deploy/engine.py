@@ -1,0 +1,133 @@
+"""The ClickHouse engine (chDB) on one folder: one statement at a time, each with settings of its own."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chdb.session import Session
+
+from deploy.statements import answers, output_format, split_insert
+from models.errors import QueryError, StackError
+
+CODE = re.compile(r"Code: (\d+)\.")
+UNKNOWN_EXCEPTION = 1002
+
+# chDB says that it is typed, but its sessions are not.
+connect: Callable[[str], Any] = Session
+
+
+class EngineError(QueryError):
+    """The engine refused a statement. Its text is ClickHouse's own; `code` is ClickHouse's error number."""
+
+    def __init__(self, text: str) -> None:
+        found = CODE.search(text)
+        self.code = int(found[1]) if found else UNKNOWN_EXCEPTION
+        super().__init__(text[found.start() :] if found else f"Code: {UNKNOWN_EXCEPTION}. DB::Exception: {text}")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A statement as it came over HTTP: its text (an INSERT's data behind it), and what applies to it alone."""
+
+    text: bytes
+    database: str = ""
+    default_format: str = "TabSeparated"
+    settings: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a statement answered. `format` is None for a statement without a result."""
+
+    body: bytes
+    format: str | None
+    summary: Mapping[str, int]
+
+
+def quoted(text: str, quote: str) -> str:
+    r"""Quote text for SQL.
+
+    >>> quoted("it's", "'")
+    "'it\\'s'"
+    """
+    escaped = text.replace("\\", "\\\\").replace(quote, "\\" + quote)
+    return f"{quote}{escaped}{quote}"
+
+
+class Engine:
+    """The engine that owns a folder.
+
+    A statement runs on a connection of its own (2 ms), so that its settings and its database end with it.
+
+    Args:
+        folder: Where the tables are; made if missing.
+
+    Raises:
+        StackError: The folder cannot be opened, for instance because another process owns it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = str(folder)
+        try:
+            # Held open: the engine unloads its tables with the last connection.
+            self._keeper = connect(self._folder)
+            self.version = self._keeper.query("SELECT version()", "TabSeparated").bytes().decode().strip()
+        except RuntimeError as error:
+            message = (
+                f"ClickHouse cannot open {folder}: stop what else uses it, or choose another state folder ({error})"
+            )
+            raise StackError(message) from error
+
+    def close(self) -> None:
+        """Give the folder back."""
+        self._keeper.close()
+
+    def run(self, statement: Statement) -> Result:
+        """Run a statement.
+
+        Raises:
+            EngineError: ClickHouse refused it.
+        """
+        connection = connect(self._folder)
+        try:
+            if statement.database:
+                connection.query(f"USE {quoted(statement.database, '`')}")
+            # In one SET: readonly among them must not shut out the others.
+            if statement.settings:
+                pairs = (
+                    f"{quoted(name, '`')} = {quoted(value, chr(39))}" for name, value in statement.settings.items()
+                )
+                connection.query(f"SET {', '.join(pairs)}")
+            return self._insert_or_query(connection, statement)
+        except RuntimeError as error:
+            raise EngineError(str(error)) from None
+        finally:
+            connection.close()
+
+    @staticmethod
+    def _insert_or_query(connection: Any, statement: Statement) -> Result:  # noqa: ANN401 - chDB's untyped session
+        insert = split_insert(statement.text)
+        if insert is not None:
+            with connection.send_insert(insert.statement, insert.format) as rows:
+                if insert.data:
+                    rows.append(insert.data)
+                done = rows.finish()
+            return Result(b"", None, {"written_rows": done.rows_written, "written_bytes": done.bytes_written})
+        text = statement.text.decode(errors="replace")
+        answer = connection.query(text, statement.default_format, params=dict(statement.parameters))
+        body = answer.bytes() or b""
+        summary = {
+            "read_rows": answer.storage_rows_read(),
+            "read_bytes": answer.storage_bytes_read(),
+            "written_rows": answer.rows_written(),
+            "written_bytes": answer.bytes_written(),
+            "result_rows": answer.rows_read(),
+            "result_bytes": len(body),
+            "elapsed_ns": int(answer.elapsed() * 1e9),
+        }
+        shown = (output_format(statement.text) or statement.default_format) if answers(statement.text) else None
+        return Result(body, shown, summary)

@@ -1,0 +1,70 @@
+"""What an HTTP service must know of a SQL statement: where an INSERT's data start, and the format of its answer."""
+
+import re
+from dataclasses import dataclass
+
+# Comments and quoted text are whole tokens, so that a word inside them is never taken for a keyword.
+TOKEN = re.compile(
+    rb"""(?P<skip>\s+|--[^\n]*|\#[^\n]*|/\*.*?\*/)
+    |'(?:[^'\\]|\\.|'')*' | "(?:[^"\\]|\\.|"")*" | `(?:[^`\\]|\\.|``)*`
+    |(?P<word>[A-Za-z_][A-Za-z0-9_]*)
+    |(?P<other>.)""",
+    re.DOTALL | re.VERBOSE,
+)
+DATA_START = re.compile(rb"[ \t\f]*\r?\n?")
+OUTPUT_FORMAT = re.compile(rb"\bFORMAT\s+([A-Za-z0-9_]+)\s*(?:SETTINGS\b[^()]*)?[;\s]*$", re.IGNORECASE)
+ANSWERING = {b"SELECT", b"WITH", b"SHOW", b"DESCRIBE", b"DESC", b"EXPLAIN", b"EXISTS", b"CHECK", b"FROM", b"("}
+INLINE = {b"VALUES", b"SELECT", b"WITH"}
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """An INSERT ... FORMAT statement taken apart: the statement without its FORMAT clause, the format, the data."""
+
+    statement: str
+    format: str
+    data: bytes
+
+
+def split_insert(text: bytes) -> Insert | None:
+    """Take an INSERT whose data follow in the text apart; None for every other statement.
+
+    The data may be binary. They start after the first line break behind the format's name or, where there is none,
+    after the blanks behind it.
+    """
+    depth = 0
+    format_at: int | None = None
+    first = True
+    for token in TOKEN.finditer(text):
+        if token["skip"] is not None:
+            continue
+        word = (token["word"] or b"").upper()
+        if first:
+            if word != b"INSERT":
+                return None
+            first = False
+        elif format_at is not None:
+            start = DATA_START.match(text, token.end())
+            assert start is not None
+            name = token.group().decode(errors="replace")
+            return Insert(text[:format_at].decode(errors="replace").rstrip(), name, text[start.end() :])
+        elif depth == 0 and word in INLINE:
+            return None
+        elif depth == 0 and word == b"FORMAT":
+            format_at = token.start()
+        depth += {b"(": 1, b")": -1}.get(token.group(), 0)
+    return None
+
+
+def answers(text: bytes) -> bool:
+    """Whether the statement has a result, even an empty one."""
+    for token in TOKEN.finditer(text):
+        if token["skip"] is None:
+            return (token["word"] or token.group()).upper() in ANSWERING
+    return False
+
+
+def output_format(text: bytes) -> str | None:
+    """Read the FORMAT clause at the end of a statement with a result."""
+    found = OUTPUT_FORMAT.search(text[-4096:])
+    return found[1].decode() if found else None

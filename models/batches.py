@@ -1,0 +1,37 @@
+"""A micro-batch: the records that one fetch brought from one partition."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Raw records of one topic partition in offset order. All sequences have one entry a record.
+
+    Offsets may have gaps (transaction markers, compaction). Timestamps are Kafka's, in milliseconds since the epoch.
+    """
+
+    topic: str
+    partition: int
+    offsets: Sequence[int]
+    timestamps: Sequence[int]
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+    headers: Sequence[Headers]
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def take(self, indices: Sequence[int]) -> "Batch":
+        """Keep the records at the given places."""
+        return Batch(
+            self.topic,
+            self.partition,
+            [self.offsets[index] for index in indices],
+            [self.timestamps[index] for index in indices],
+            [self.keys[index] for index in indices],
+            [self.values[index] for index in indices],
+            [self.headers[index] for index in indices],
+        )

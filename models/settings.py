@@ -1,0 +1,137 @@
+"""The settings: one frozen object, read from the environment (prefix SCALING_) and the file scaling.toml."""
+
+import hashlib
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from models.errors import SettingsError
+
+Positive = Annotated[int, Field(gt=0)]
+Unit = Annotated[float, Field(ge=0, le=1)]
+
+
+class ComplexityScale(BaseModel):
+    """The numbers that stand for complexity labels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trivial: Unit = 0.1
+    low: Unit = 0.35
+    medium: Unit = 0.65
+    high: Unit = 0.9
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Environment variables win over scaling.toml in the working directory."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SCALING_", toml_file="scaling.toml", frozen=True, extra="forbid", env_nested_delimiter="__"
+    )
+
+    kafka: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, host:port, comma-separated.")
+    clickhouse: str = Field("http://127.0.0.1:8123", description="URL of ClickHouse's HTTP interface.")
+    clickhouse_user: str = Field("default", description="ClickHouse user.")
+    clickhouse_password: str = Field("", repr=False, description="ClickHouse password.")
+    clickhouse_database: str = Field(
+        "scaling", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$", description="ClickHouse database."
+    )
+
+    partitions: Annotated[int, Field(ge=1, le=256)] = Field(
+        4, description="Partitions of scaling.runs; fixed for the life of a deployment."
+    )
+    replication: Annotated[int, Field(ge=1, le=7)] = Field(1, description="Replicas of every topic.")
+
+    unknown_fields: str = Field(
+        "keep",
+        pattern="^(keep|refuse)$",
+        description="Unknown top-level fields of an event: keep them under project_characteristics, or refuse it.",
+    )
+    max_event_bytes: Annotated[int, Field(ge=1024, le=16 * 1024 * 1024)] = Field(
+        1024 * 1024, description="Largest event that is accepted; a larger one is rejected."
+    )
+    complexity_scale: ComplexityScale = Field(
+        ComplexityScale(), description="The numbers in [0, 1] that stand for complexity labels."
+    )
+    context_keys: list[list[str]] = Field(
+        [["project"], ["task_type"], ["model"], ["model_size_category"], ["complexity_band"]],
+        description="Key lists that make contexts; a run belongs to each list for which it has all keys.",
+    )
+    context_values: Positive = Field(
+        500, description="Distinct values kept for each key list and partition; the overflow goes to 'other'."
+    )
+    dedupe_runs: Positive = Field(1_000_000, description="Run ids remembered per partition.")
+    bucket_seconds: Positive = Field(3600, description="Length of a time bucket of the Grams.")
+    buckets_kept: Positive = Field(48, description="Buckets kept apart; older ones are folded into history.")
+
+    flush_seconds: Annotated[float, Field(gt=0, le=60)] = Field(
+        1.0, description="Longest time between folding an event and writing the cells it touched."
+    )
+    flush_events: Positive = Field(100_000, description="Events folded before a flush is forced.")
+    poll_records: Positive = Field(8000, description="Records in one micro-batch at the most.")
+    fetch_bytes: Positive = Field(4 * 1024 * 1024, description="Bytes fetched from a partition at once.")
+    commit_seconds: Annotated[float, Field(gt=0, le=60)] = Field(1.0, description="Time between offset commits.")
+    session_seconds: Annotated[float, Field(ge=6, le=300)] = Field(
+        10.0, description="After this long without a heartbeat a worker's partitions go to others."
+    )
+    instance_id: str = Field("", description="Stable name of this worker (static membership); empty: dynamic.")
+    stall_seconds: Annotated[float, Field(gt=0)] = Field(
+        60.0, description="A worker whose commits make no progress for this long exits with an error."
+    )
+    refit_seconds: Annotated[float, Field(gt=0)] = Field(1.0, description="The refit window.")
+    archive_seconds: Annotated[float, Field(gt=0, le=60)] = Field(
+        1.0, description="Longest time between reading an event and inserting it into ClickHouse."
+    )
+    archive_rows: Positive = Field(50_000, description="Rows collected before an insert is forced.")
+
+    agent_cost: Annotated[float, Field(ge=0)] = Field(0.05, description="Price table: dollars for one agent.")
+    iteration_cost: Annotated[float, Field(ge=0)] = Field(0.02, description="Price table: dollars for one iteration.")
+    context_cost_per_1k: Annotated[float, Field(ge=0)] = Field(
+        0.003, description="Price table: dollars for 1,000 context tokens."
+    )
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Log level.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over the environment, which wins over the file."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def validation_hash(self) -> str:
+        """Hash what decides how an event is read and grouped: workers of one deployment must agree on it."""
+        parts = self.model_dump(
+            include={
+                "partitions",
+                "unknown_fields",
+                "max_event_bytes",
+                "complexity_scale",
+                "context_keys",
+                "context_values",
+                "bucket_seconds",
+            }
+        )
+        return hashlib.sha256(repr(sorted(parts.items())).encode()).hexdigest()[:16]
+
+
+def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - any setting by its name
+    """Read the settings.
+
+    Raises:
+        SettingsError: A value breaks its rule; the message names the setting, the value and the rule.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        message = f"setting {name} = {first.get('input')!r}: {first['msg']}"
+        raise SettingsError(message) from None

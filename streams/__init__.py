@@ -1,0 +1,1 @@
+"""The edges: Faust, Kafka and ClickHouse bound to the agents."""

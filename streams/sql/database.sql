@@ -1,0 +1,2 @@
+-- database: the one database that holds everything below.
+CREATE DATABASE IF NOT EXISTS {database};
