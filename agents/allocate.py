@@ -281,7 +281,7 @@ def _cost_reason(prices: Mapping[Dimension, _Price], point: Point, budget: float
         sentence += f" That is {point.overspend:.4f} over the budget, as the closed form rounds."
     table = [dimension for dimension, price in prices.items() if price.law is None]
     if table:
-        return sentence + f" The price table stands in for the unit cost of {' and '.join(table)}."
+        return sentence + f" The price table stands in for the unit cost of {', '.join(table)}."
     laws = [(price, price.law) for price in prices.values() if price.law]
     at_mean = sum(price.dollars * _anchor(law, price.unit) for price, law in laws)
     ratio = at_mean / _mean_outcome(laws[0][1])

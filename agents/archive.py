@@ -10,9 +10,8 @@ from typing import Any
 import msgspec
 import xxhash
 
+from agents.accept import accept, import_id_of
 from agents.decode import EventDecoder, complexity, params_field, text_field
-from agents.rejects import import_id
-from analytics.partitions import partitions_of
 from models.batches import Batch
 from models.contexts import complexity_band
 from models.events import RunEvent
@@ -72,8 +71,8 @@ def archive_runs(
 ) -> tuple[TableColumns, TableColumns]:
     """Turn a batch of run events into the columns of scaling_observations and scaling_records.
 
-    Records that are not valid events are left out (the stats worker publishes them on scaling.rejected), and so are
-    those in another partition than their run id belongs to (it republishes them to their own).
+    Records that are not accepted are left out: the stats worker publishes them on scaling.rejected, or, if they are
+    only in another partition than their run id belongs to, once more to their own.
 
     Args:
         batch: Records of scaling.runs.
@@ -81,15 +80,11 @@ def archive_runs(
         settings: Its partition count and complexity scale are used.
         now_ms: The time of ingestion in milliseconds since the epoch.
     """
-    decoded = decoder.decode_batch(batch.values)
-    events, indices = decoded.events, decoded.indices
+    accepted = accept(batch, decoder, settings)
+    events = accepted.events
     if not events:
         return {}, {}
-    at_home = partitions_of([event.agent_run_id.encode() for event in events], settings.partitions) == batch.partition
-    if not at_home.all():
-        events = [event for event, home in zip(events, at_home, strict=True) if home]
-        indices = [index for index, home in zip(indices, at_home, strict=True) if home]
-    observations = _observations(events, batch, indices, settings.complexity_scale.model_dump())
+    observations = _observations(events, batch, accepted.indices, settings.complexity_scale.model_dump())
     observations["ingested_at"] = [now_ms] * len(events)
     records = {name: observations[name] for name in ("partition", "offset", "agent_run_id", "revision", "content_hash")}
     return observations, records
@@ -120,7 +115,7 @@ def _observations(
         "partition": [batch.partition] * count,
         "offset": offsets,
         "content_hash": [xxhash.xxh64_intdigest(batch.values[index] or b"") for index in indices],
-        "import_id": [import_id(batch.headers[index]) if batch.headers[index] else None for index in indices],
+        "import_id": [import_id_of(batch.headers[index]) if batch.headers[index] else None for index in indices],
     }
 
 

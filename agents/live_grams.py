@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from agents.columns import Columns
 from agents.context_index import ContextIndex
-from agents.live_cells import group_codes, split_group
+from agents.live_cells import group_codes, observed_outcomes, split_group
 from agents.memberships import memberships
 from agents.moment_table import MomentTable
 from analytics.fold import fold
@@ -76,9 +76,11 @@ class LiveGrams:
         keys = [self._key(crossing, distinct) for crossing in crossings.tolist()]
         encoded = [key.encode() for key in keys]
         y = np.column_stack((phi, columns.outcomes[:, : len(OUTCOMES)]))
-        self.table.fold(
-            encoded, fold(membership, y, np.concatenate((phi.mean(axis=0), columns.centre[: len(OUTCOMES)])))
-        )
+        of_key = crossings % len(distinct)
+        observed = np.ones((len(keys), len(REGRESSORS) + len(OUTCOMES)), dtype=bool)
+        observed[:, len(REGRESSORS) :] = observed_outcomes(distinct[of_key, 1])[:, : len(OUTCOMES)]
+        centre = np.concatenate((phi.mean(axis=0), columns.centre[: len(OUTCOMES)]))
+        self.table.fold(encoded, fold(membership, y, centre), observed)
         for key, name in zip(keys, encoded, strict=True):
             if key.bucket is None:
                 self.table.set_bucket(name, self._last_in_history)

@@ -8,7 +8,6 @@ import msgspec
 
 from models.batches import Batch, Headers
 from models.rejects import PAYLOAD_BYTES, Encoding, Rejected
-from models.topics import IMPORT_HEADER
 
 # A dead letter must fit Kafka's default limit of 1 MiB a record, whatever the original was, even where JSON writes a
 # byte as six characters: it would otherwise stop the worker that tries to get rid of it.
@@ -54,14 +53,6 @@ def reject_record(batch: Batch, index: int, reason: str, import_id: str | None) 
         import_id=import_id,
     )
     return f"{batch.topic}|{batch.partition}|{offset}".encode(), _encode(reject)
-
-
-def import_id(headers: Headers) -> str | None:
-    """Read the id of the import that published a record from its headers."""
-    for name, value in headers:
-        if name == IMPORT_HEADER:
-            return value.decode(errors="replace")[:256]
-    return None
 
 
 def _text(content: bytes, limit: int) -> tuple[str, Encoding]:

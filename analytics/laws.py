@@ -1,5 +1,6 @@
 """Laws: from the cells of one outcome over one dimension to the record that scaling.laws carries."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NotRequired, Protocol, TypedDict, TypeVar, Unpack
@@ -249,9 +250,11 @@ def _status(table: Table) -> str:
 def compare_laws(a: Law, b: Law) -> list[str]:
     """List where two laws of the same runs differ beyond rounding; an empty list says that they are equal.
 
-    Tolerances: coefficients and interval ends 1e-9 * max(|value|, SE); standard errors 1e-9 relative (below
-    1e-12 * |estimate| they are rounding themselves); R² 1e-9; means 1e-12 relative; counts, values, knees exact. What
-    names the record (tier, version, epoch, time, sources, lineage, hash, reasons) is not compared.
+    Tolerances: coefficients and interval ends 1e-9 * max(|value|, SE), the ends and errors of a power law's
+    coefficient on the log scale; standard errors 1e-9 relative; R² 1e-9; means 1e-12 relative; counts, values, knees
+    exact. Where the runs leave an error or an intercept of nothing but rounding (1e-8 of the estimate, 1e-13 of the
+    outcome), it need only be that on both sides. What names the record (tier, version, epoch, time, sources, lineage,
+    hash, reasons) is not compared.
     """
     return [difference for difference in _differences(a, b) if difference]
 
@@ -263,8 +266,9 @@ def _differences(a: Law, b: Law) -> Iterator[str]:
     yield from _compare_rows(
         "reference.success_rate_by_value", a.reference.success_rate_by_value, b.reference.success_rate_by_value
     )
+    size = max((abs(row.mean) for row in a.values), default=0.0)
     for name in ("power", "log", "linear"):
-        yield from _compare_fits(f"reference.{name}", getattr(a.reference, name), getattr(b.reference, name))
+        yield from _compare_fits(f"reference.{name}", getattr(a.reference, name), getattr(b.reference, name), size)
     for name in ("knee", "diminishing_returns", "recommended_value"):
         yield _same(f"reference.{name}", getattr(a.reference, name), getattr(b.reference, name))
     yield _same("knee", a.knee, b.knee)
@@ -291,7 +295,9 @@ def _compare_rows(name: str, one: list[ValueRow], other: list[ValueRow]) -> Iter
             yield _near(f"{at}.hi", p.hi, q.hi, allowed)
 
 
-def _compare_fits(name: str, one: PowerFit | LineFit | None, other: PowerFit | LineFit | None) -> Iterator[str]:
+def _compare_fits(
+    name: str, one: PowerFit | LineFit | None, other: PowerFit | LineFit | None, size: float
+) -> Iterator[str]:
     if one is None or other is None:
         yield _same(name, one, other)
         return
@@ -300,22 +306,27 @@ def _compare_fits(name: str, one: PowerFit | LineFit | None, other: PowerFit | L
         yield _same(f"{name}.interpretation", one.interpretation, other.interpretation)
         yield from _compare_estimates(f"{name}.exponent", one.exponent, other.exponent)
     if isinstance(one, LineFit) and isinstance(other, LineFit):
-        yield from _compare_estimates(f"{name}.intercept", one.intercept, other.intercept)
-    yield from _compare_estimates(f"{name}.coefficient", one.coefficient, other.coefficient)
+        yield from _compare_estimates(f"{name}.intercept", one.intercept, other.intercept, size=size)
+    log_scale = isinstance(one, PowerFit)
+    yield from _compare_estimates(f"{name}.coefficient", one.coefficient, other.coefficient, log_scale=log_scale)
 
 
-def _compare_estimates(name: str, one: Estimate, other: Estimate) -> Iterator[str]:
-    allowed = 1e-9 * max(abs(one.estimate), one.se)
+def _compare_estimates(
+    name: str, one: Estimate, other: Estimate, *, size: float = 0.0, log_scale: bool = False
+) -> Iterator[str]:
+    allowed = max(1e-9 * max(abs(one.estimate), one.se), 1e-13 * size)
     yield _near(name, one.estimate, other.estimate, allowed)
-    yield _near(f"{name}.se", one.se, other.se, 1e-9 * one.se + 1e-12 * abs(one.estimate))
     for end in ("lo", "hi"):
         p, q = getattr(one, end), getattr(other, end)
-        yield _near(f"{name}.{end}", p, q, max(allowed, 1e-9 * abs(p)))
-    if one.se_classical is None or other.se_classical is None:
-        yield _same(f"{name}.se_classical", one.se_classical, other.se_classical)
-    else:
-        slack = 1e-9 * one.se_classical + 1e-12 * abs(one.estimate)
-        yield _near(f"{name}.se_classical", one.se_classical, other.se_classical, slack)
+        logs = max(1.0, abs(math.log(p))) if log_scale and p > 0 else 1.0
+        yield _near(f"{name}.{end}", p, q, max(allowed, 1e-9 * abs(p) * logs))
+    rounding = max(1e-8 * abs(one.estimate), 1e-13 * size)
+    for error in ("se", "se_classical"):
+        p, q = getattr(one, error), getattr(other, error)
+        if p is None or q is None:
+            yield _same(f"{name}.{error}", p, q)
+        elif max(p, q) > rounding:
+            yield _near(f"{name}.{error}", p, q * (one.estimate / other.estimate if log_scale else 1.0), 1e-9 * p)
 
 
 def _compare_published(one: Published | None, other: Published | None) -> Iterator[str]:
@@ -326,7 +337,9 @@ def _compare_published(one: Published | None, other: Published | None) -> Iterat
     yield _same("published.weights", one.weights, other.weights)
     yield _same("published.params", sorted(one.params), sorted(other.params))
     for name in sorted(one.params.keys() & other.params.keys()):
-        yield from _compare_estimates(f"published.{name}", one.params[name], other.params[name])
+        yield from _compare_estimates(
+            f"published.{name}", one.params[name], other.params[name], log_scale=name == "coefficient"
+        )
     yield _same("published.curve x", [point.x for point in one.curve], [point.x for point in other.curve])
     for p, q in zip(one.curve, other.curve, strict=False):
         allowed = 1e-9 * max(abs(p.mean), p.hi - p.lo)

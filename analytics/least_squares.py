@@ -14,8 +14,8 @@ from models.laws import Estimate
 
 ErrorKind = Literal["HC0", "HC1", "HC2", "HC3", "CR1"]
 
-LEVERAGE_ONE = 1 - 1e-9
-"""From this leverage on a row fits itself, its residual says nothing, and HC2 and HC3 divide by zero."""
+LEVERAGE_ONE = 1 - 1e-6
+"""From this leverage on a run fits itself, its residual is rounding, and HC2 and HC3 divide rounding by rounding."""
 
 VARIES = 1e-12
 """Outcomes whose standard deviation is below this share of their size differ by rounding only."""

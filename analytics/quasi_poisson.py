@@ -23,14 +23,15 @@ EXPONENT_LIMIT = 300.0
 class PowerLaw:
     """E[y] = coefficient * x**exponent, mean and variance proportional.
 
-    The covariance is kept at the weighted centre of ln x, where it is well conditioned.
+    The covariance of (log_mean, exponent) is kept as its factor L, L L' = V, at the weighted centre of ln x: a standard
+    error that is zero or nearly so, where a single run decides the law, then stays free of cancellation.
 
     Attributes:
         exponent: b, with HC1 and quasi-Poisson (`se_classical`) errors.
         coefficient: a = E[y] at x = 1; delta-method error, interval on the log scale.
         centre: The centre c of ln x.
         log_mean: ln E[y] at the centre.
-        covariance: Of (log_mean, exponent): variance, covariance, variance.
+        factor: L by its entries (1, 1), (2, 1), (2, 2).
         n: Runs.
         dof: N - 2.
         level: The coverage of the intervals.
@@ -40,7 +41,7 @@ class PowerLaw:
     coefficient: Estimate
     centre: float
     log_mean: float
-    covariance: tuple[float, float, float]
+    factor: tuple[float, float, float]
     n: int
     dof: int
     level: float
@@ -48,9 +49,8 @@ class PowerLaw:
     def curve(self, x: Floats) -> list[CurvePoint]:
         """Give the law's mean at each x > 0 with its pointwise interval."""
         z = np.log(x) - self.centre
-        v_aa, v_ab, v_bb = self.covariance
         eta = self.log_mean + self.exponent.estimate * z
-        half = t_quantile(self.dof, self.level) * np.sqrt(np.maximum(v_aa + z * (2 * v_ab + z * v_bb), 0.0))
+        half = t_quantile(self.dof, self.level) * spread_at(self.factor, z)
         bands = np.exp(np.clip((eta, eta - half, eta + half), -EXPONENT_LIMIT, EXPONENT_LIMIT))
         rows = zip(x.tolist(), *bands.tolist(), strict=True)
         return [CurvePoint(at, mean, lo, hi) for at, mean, lo, hi in rows]
@@ -96,26 +96,43 @@ def fit_power_mean(cells: Cells, y: str, *, level: float = LEVEL) -> PowerLaw:
     residual = mean - mu
     squares = m2 + n * residual * residual
     weight = n * mu
-    bread = _inverse(float(weight.sum()), float(weight @ z), float(weight @ (z * z)))
-    zz = z * squares
-    meat = (float(squares.sum()), float(zz.sum()), float(zz @ z))
-    v_aa, v_ab, v_bb = _sandwich(bread, meat, size / (size - 2))
+    i_aa, i_ab, i_bb = _inverse(float(weight.sum()), float(weight @ z), float(weight @ (z * z)))
+    share = np.sqrt(squares * (size / (size - 2)))
+    factor = factor_of((i_aa + i_ab * z) * share, (i_ab + i_bb * z) * share)
     dispersion = float((squares / mu).sum()) / (size - 2)
     t = t_quantile(size - 2, level)
-    ln_a = log_mean - b * centre
-    ln_a_variance = v_aa + centre * (centre * v_bb - 2 * v_ab)
-    ln_a_classical = dispersion * (bread[0] + centre * (centre * bread[2] - 2 * bread[1]))
-    se = math.sqrt(max(v_bb, 0.0))
+    se = math.hypot(factor[1], factor[2])
     return PowerLaw(
-        exponent=Estimate(b, se, b - t * se, b + t * se, math.sqrt(dispersion * bread[2])),
-        coefficient=raised(ln_a, math.sqrt(max(ln_a_variance, 0.0)), math.sqrt(max(ln_a_classical, 0.0)), t),
+        exponent=Estimate(b, se, b - t * se, b + t * se, math.sqrt(dispersion * i_bb)),
+        coefficient=raised(
+            log_mean - b * centre,
+            float(spread_at(factor, np.array(-centre))),
+            math.sqrt(dispersion * (i_aa + centre * (centre * i_bb - 2 * i_ab))),
+            t,
+        ),
         centre=centre,
         log_mean=log_mean,
-        covariance=(v_aa, v_ab, v_bb),
+        factor=factor,
         n=int(size),
         dof=int(size) - 2,
         level=level,
     )
+
+
+def factor_of(f_a: Floats, f_b: Floats) -> tuple[float, float, float]:
+    """Factor the covariance of two sums of independent parts f_a and f_b, without squaring it."""
+    l_aa = float(np.linalg.norm(f_a))
+    if l_aa == 0:
+        return 0.0, 0.0, float(np.linalg.norm(f_b))
+    along = f_a / l_aa
+    l_ab = float(f_b @ along)
+    return l_aa, l_ab, float(np.linalg.norm(f_b - l_ab * along))
+
+
+def spread_at(factor: tuple[float, float, float], z: Floats) -> Floats:
+    """Give the standard error of log_mean + exponent * z."""
+    l_aa, l_ab, l_bb = factor
+    return np.hypot(l_aa + z * l_ab, z * l_bb)
 
 
 def raised(log: float, se: float, se_classical: float, t: float) -> Estimate:
@@ -186,16 +203,3 @@ def _inverse(aa: float, ab: float, bb: float) -> tuple[float, float, float]:
             "the power law's weight falls on a single x: vary x over a wider range, or collect more runs"
         )
     return 1 / aa + (ab / aa) ** 2 / spread, -ab / aa / spread, 1 / spread
-
-
-def _sandwich(
-    bread: tuple[float, float, float], meat: tuple[float, float, float], factor: float
-) -> tuple[float, float, float]:
-    a, b, d = bread
-    p, q, r = meat
-    left = (a * p + b * q, a * q + b * r, b * p + d * q, b * q + d * r)
-    return (
-        factor * (left[0] * a + left[1] * b),
-        factor * (left[0] * b + left[1] * d),
-        factor * (left[2] * b + left[3] * d),
-    )

@@ -22,6 +22,8 @@ from models.errors import NotEnoughData
 from models.laws import Estimate, Law
 
 ITERATIONS = 500
+TOLERANCE = 1e-12
+OVERFLOW = 700.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,14 +106,11 @@ def row_line(g: Floats, y: Floats, stand_in: Floats, level: float = LEVEL) -> Li
     error: ErrorKind = "HC1" if leverage.max() >= LEVERAGE_ONE else "HC3"
     scaled = residual * np.sqrt(size / (size - 2)) if error == "HC1" else residual / (1 - leverage)
     pull = np.linalg.solve(r, q.T * scaled)
-    robust = pull @ pull.T
     t = t_quantile(size - 2, level)
     slope, at_zero, robust_at_zero = np.array([0.0, 1.0]), np.array([1.0, -centre]), np.array([1.0, -robust_centre])
     return Line(
-        coefficient=_estimate(beta[1], _variance(slope, robust), _variance(slope, classical), t),
-        intercept=_estimate(
-            beta[0] - centre * beta[1], _variance(robust_at_zero, robust), _variance(at_zero, classical), t
-        ),
+        coefficient=_estimate(beta[1], slope @ pull, _variance(slope, classical), t),
+        intercept=_estimate(beta[0] - centre * beta[1], robust_at_zero @ pull, _variance(at_zero, classical), t),
         r_squared=1 - sse / float(away @ away),
         n=size,
         dof=size - 2,
@@ -130,40 +129,52 @@ def row_power_mean(ln_x: Floats, y: Floats, level: float = LEVEL) -> PowerLaw:
     size = len(y)
     centre = float(ln_x.mean())
     design = np.stack((np.ones(size), ln_x - centre), axis=1)
-    beta = np.array([np.log(y.mean()), 0.0])
-    for _ in range(ITERATIONS):
-        mu = np.exp(design @ beta)
-        root = np.sqrt(mu)
-        step = np.linalg.lstsq(design * root[:, None], (y - mu) / root)[0]
-        beta = beta + np.clip(step, -2.0, 2.0)
-        if np.abs(step).max() <= 1e-12 * max(1.0, float(np.abs(beta).max())):
-            break
-    else:
-        message = f"the power law did not settle within {ITERATIONS} steps: vary x over a wider range"
-        raise NotEnoughData(message)
+    beta = _solve(design, y)
     mu = np.exp(design @ beta)
-    bread = np.linalg.inv(design.T @ (design * mu[:, None]))
-    scores = design * (y - mu)[:, None]
-    covariance = bread @ (scores.T @ scores) @ bread * (size / (size - 2))
+    bread = np.asarray(np.linalg.inv(design.T @ (design * mu[:, None])), np.float64)
+    parts = (bread @ (design * (y - mu)[:, None]).T) * math.sqrt(size / (size - 2))
     classical = bread * float(((y - mu) ** 2 / mu).sum() / (size - 2))
+    triangle = np.linalg.qr(parts.T)[1]
     t = t_quantile(size - 2, level)
     at_one = np.array([1.0, -centre])
-    slope, se = float(beta[1]), math.sqrt(covariance[1, 1])
+    slope, se = float(beta[1]), float(np.linalg.norm(parts[1]))
     return PowerLaw(
         exponent=Estimate(slope, se, slope - t * se, slope + t * se, math.sqrt(classical[1, 1])),
         coefficient=raised(
             float(at_one @ beta),
-            math.sqrt(_variance(at_one, covariance)),
+            float(np.linalg.norm(at_one @ parts)),
             math.sqrt(_variance(at_one, classical)),
             t,
         ),
         centre=centre,
         log_mean=float(beta[0]),
-        covariance=(float(covariance[0, 0]), float(covariance[0, 1]), float(covariance[1, 1])),
+        factor=(float(triangle[0, 0]), float(triangle[0, 1]), float(triangle[1, 1])),
         n=size,
         dof=size - 2,
         level=level,
     )
+
+
+def _solve(design: Floats, y: Floats) -> Floats:
+    """Maximise Σ y η - exp η by reweighted least squares, each step halved while it leads down."""
+
+    def height(at: Floats) -> float:
+        eta = design @ at
+        return float(y @ eta - np.exp(np.minimum(eta, OVERFLOW)).sum())
+
+    beta = np.asarray(np.linalg.lstsq(design, np.log((y + y.mean()) / 2))[0])
+    for _ in range(ITERATIONS):
+        mu = np.exp(design @ beta)
+        root = np.sqrt(mu)
+        step = np.linalg.lstsq(design * root[:, None], (y - mu) / root)[0]
+        if np.abs(step).max() <= TOLERANCE * max(1.0, float(np.abs(beta).max())):
+            return np.asarray(beta + step)
+        least = height(beta) * (1 - np.sign(height(beta)) * 1e-10)
+        while height(beta + step) < least and np.abs(step).max() > TOLERANCE:
+            step = step / 2
+        beta = beta + step
+    message = f"the power law did not settle within {ITERATIONS} steps: vary x over a wider range"
+    raise NotEnoughData(message)
 
 
 def _regress(g: Floats, y: Floats) -> tuple[float, Floats, Floats, Floats, Floats]:
@@ -175,8 +186,8 @@ def _regress(g: Floats, y: Floats) -> tuple[float, Floats, Floats, Floats, Float
     return centre, q, r, beta, y - design @ beta
 
 
-def _estimate(value: float, robust: float, classical: float, t: float) -> Estimate:
-    value, se = float(value), math.sqrt(robust)
+def _estimate(value: float, parts: Floats, classical: float, t: float) -> Estimate:
+    value, se = float(value), float(np.linalg.norm(parts))
     return Estimate(value, se, value - t * se, value + t * se, math.sqrt(classical))
 
 

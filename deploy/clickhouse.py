@@ -29,6 +29,7 @@ from starlette.routing import Route
 from deploy.encodings import FRAMES, Decoder
 from deploy.engine import Engine, EngineError, Result, Statement
 from deploy.machine import LOOPBACK
+from models.errors import StackError
 
 LARGEST_BODY = 256 * 1024**2
 LONGEST_HEAD = 1024**2
@@ -157,7 +158,7 @@ class Service:
         """Give the folder back at the end, if the running statement ends in time; a killed one leaves no half part."""
         yield
         closing = asyncio.wrap_future(self._thread.submit(self._engine.close))
-        await asyncio.wait([closing], timeout=1.0)
+        await asyncio.wait([closing], timeout=0.5)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def ping(self, _request: Request) -> Response:
@@ -223,9 +224,12 @@ def main() -> None:
     options = parser.parse_args()
     # The engine takes the server's time zone from the environment; ours is UTC everywhere.
     os.environ["TZ"] = "UTC"
-    service = Service(Engine(options.state))
+    try:
+        engine = Engine(options.state)
+    except StackError as error:
+        parser.exit(1, f"{error}\n")
     uvicorn.run(
-        service.app(),
+        Service(engine).app(),
         host=LOOPBACK,
         port=options.port,
         log_level="warning",

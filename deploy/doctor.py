@@ -15,7 +15,7 @@ from deploy.machine import LEAST_FREE_BYTES, free_bytes
 from models.errors import NotReachable, QueryError
 from models.settings import Settings
 from models.topics import ARCHIVE_APP, RUNS, STATS_APP, TOPICS
-from streams.topics import connected_admin, partition_counts, partition_mismatch
+from streams.topics import connected_admin, partition_counts, partition_mismatch, wait_for_coordinator
 
 TABLES = ("scaling_observations", "scaling_records", "scaling_rejected", "scaling_laws", "observations")
 APPS = {"stats": STATS_APP, "archive": ARCHIVE_APP}
@@ -47,6 +47,7 @@ async def _kafka_checks(settings: Settings) -> list[Check]:
             found = await partition_counts(admin)
             checks.append(_topics_check(found, settings))
             for kind, app in APPS.items():
+                await wait_for_coordinator(admin, app, PATIENCE_SECONDS)
                 checks.append(await _members_check(admin, kind, app))
                 if RUNS in found:
                     checks.append(await _lag_check(admin, settings, kind, app, found[RUNS]))

@@ -1,11 +1,16 @@
 """HTTP content encodings of request bodies, decoded as they arrive."""
 
+import sys
 import zlib
 from collections.abc import Callable
 from typing import Protocol
 
 import lz4.frame  # type: ignore[import-untyped]
-from backports import zstd
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 
 class Frame(Protocol):

@@ -59,6 +59,9 @@ def broker_properties(data: Path, port: int, controller_port: int) -> str:
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
         "group.initial.rebalance.delay.ms": 0,
+        # After a crash the controller waits this long before it lets the broker back in.
+        "broker.session.timeout.ms": 4000,
+        "broker.heartbeat.interval.ms": 500,
         "log.cleaner.enable": "true",
         "log.cleaner.dedupe.buffer.size": 16 * 1024**2,
         "num.network.threads": 2,

@@ -76,11 +76,13 @@ class Supervised:
 
     Args:
         spec: What to run.
-        on_failure: Called with the error once it has died more than RESTARTS times within RESTART_WINDOW_SECONDS.
+        on_failure: Called with the error once it has died more than `restarts` times within RESTART_WINDOW_SECONDS.
+        restarts: How many deaths are forgiven.
     """
 
-    def __init__(self, spec: ProcessSpec, on_failure: Callable[[StackError], None]) -> None:
+    def __init__(self, spec: ProcessSpec, on_failure: Callable[[StackError], None], restarts: int = RESTARTS) -> None:
         self.spec = spec
+        self._restarts = restarts
         self._on_failure = on_failure
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -123,9 +125,7 @@ class Supervised:
             await asyncio.wait_for(process.wait(), self.spec.stop_seconds if seconds is None else seconds)
         except TimeoutError:
             log.warning("killed: did not stop in time", process=self.spec.name, log=str(self.spec.log))
-        # The group also holds what the process itself has started.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _end_group(process)
         await process.wait()
 
     async def restart(self) -> None:
@@ -140,9 +140,10 @@ class Supervised:
     async def _restart_when_dead(self) -> None:
         while self._process is not None:
             code = await self._process.wait()
+            _end_group(self._process)
             now = time.monotonic()
             self._deaths = [*(death for death in self._deaths if now - death < RESTART_WINDOW_SECONDS), now]
-            if len(self._deaths) > RESTARTS:
+            if len(self._deaths) > self._restarts:
                 message = (
                     f"{self.spec.name} died {len(self._deaths)} times within {RESTART_WINDOW_SECONDS:.0f} s "
                     f"(last exit code {code}): read its log {self.spec.log}, which ends with:\n"
@@ -154,3 +155,9 @@ class Supervised:
             log.warning("died: restarting", process=self.spec.name, exit_code=code, pause=pause, log=str(self.spec.log))
             await asyncio.sleep(pause)
             self._process = await spawn(self.spec)
+
+
+def _end_group(process: asyncio.subprocess.Process) -> None:
+    """End what the process itself has started, which would otherwise outlive it."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaConnectionError, UnknownTopicOrPartitionError
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaConnectionError
 
 from models.errors import NotReachable, StackError
 from models.settings import Settings
@@ -26,19 +27,18 @@ async def reader(
         NotReachable: Kafka does not answer.
         StackError: The topic does not exist.
     """
-    consumer = AIOKafkaConsumer(
-        *([topic] if partitions is None else []),
-        bootstrap_servers=settings.kafka,
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
-    )
-    with _explained(settings, topic):
+    with _explained(settings):
+        known = await _partitions(settings, topic)
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=settings.kafka,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+        )
         try:
             await consumer.start()
-            if partitions is not None:
-                consumer.assign([TopicPartition(topic, partition) for partition in partitions])
+            consumer.assign([TopicPartition(topic, one) for one in (known if partitions is None else partitions)])
             yield consumer
         finally:
             await consumer.stop()
@@ -116,14 +116,25 @@ async def request_reply(  # noqa: PLR0917 - two topics, one id, one payload: nam
     raise NotReachable(f"{reply_topic} ended before the reply to {request_id} came: ask again")
 
 
+async def _partitions(settings: Settings, topic: str) -> set[int]:
+    # A consumer of an unknown topic would wait for it 40 seconds long.
+    client = AIOKafkaClient(bootstrap_servers=settings.kafka)
+    try:
+        await client.bootstrap()
+        partitions: set[int] | None = (await client.fetch_all_metadata()).partitions_for_topic(topic)
+    finally:
+        await client.close()
+    if not partitions:
+        raise StackError(f"topic {topic} does not exist: create it with scaling topics create")
+    return partitions
+
+
 @contextmanager
-def _explained(settings: Settings, topic: str) -> Iterator[None]:
+def _explained(settings: Settings) -> Iterator[None]:
     try:
         yield
     except KafkaConnectionError:
         raise NotReachable(_unreachable(settings)) from None
-    except UnknownTopicOrPartitionError:
-        raise StackError(f"topic {topic} does not exist: create it with scaling topics create") from None
 
 
 def _unreachable(settings: Settings) -> str:

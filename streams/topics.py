@@ -13,7 +13,7 @@ from models.topics import TOPICS, TopicSpec
 
 NO_ERROR = 0
 TOPIC_ALREADY_EXISTS = 36
-RETRY_SECONDS = 0.25
+RETRY_SECONDS = 1.0
 
 
 async def create_topics(settings: Settings, timeout: float = 30) -> list[str]:  # noqa: ASYNC109 - patience with a broker that starts
@@ -96,6 +96,25 @@ async def connected_admin(settings: Settings, timeout: float) -> AsyncIterator[A
         yield admin
     finally:
         await admin.close()
+
+
+async def wait_for_coordinator(admin: AIOKafkaAdminClient, group: str, timeout: float = 30) -> None:  # noqa: ASYNC109 - as above
+    """Wait until a consumer group can be asked for; the first ask of a new broker makes it create its offsets topic.
+
+    Raises:
+        KafkaError: There is no coordinator in time.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    while True:
+        try:
+            await admin.find_coordinator(group)
+        except KafkaError as error:
+            if not error.retriable or loop.time() > deadline:
+                raise
+            await asyncio.sleep(0.1)
+        else:
+            return
 
 
 async def partition_counts(admin: AIOKafkaAdminClient) -> dict[str, int]:

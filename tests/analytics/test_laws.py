@@ -8,7 +8,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from analytics import reference
 from analytics.cells import LOG_VARIABLES, Cells, LawCells, law_cells
 from analytics.laws import Heading, compare_laws, fit_law
 from analytics.moments import Floats
@@ -69,7 +68,7 @@ def cells_of(
 
 def quarter_octave(x: Floats) -> Floats:
     """Give the middle of the quarter-octave bin that holds x."""
-    return np.exp2((np.floor(np.log2(x) * 4) + 0.5) / 4)
+    return np.asarray(np.exp2((np.floor(np.log2(x) * 4) + 0.5) / 4))
 
 
 def round_trip(law: Law) -> Law:
@@ -111,3 +110,185 @@ def test_binned_context_tokens_give_the_same_law_from_cells_and_rows(outcome: Ou
     slope, intercept = np.polyfit(x, y, 1)
     assert law.reference.linear.coefficient.estimate == pytest.approx(slope, rel=1e-6)
     assert law.reference.linear.intercept.estimate == pytest.approx(intercept, rel=1e-6)
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_categories_give_a_table_and_a_recommendation_without_a_number(outcome: Outcome) -> None:
+    """Model sizes without a parameter count have values, small first, and no regression; the reasons say why."""
+    rng = np.random.default_rng(20)
+    x = rng.choice([1.0, 4.0, 16.0], 300)
+    y = outcome_rows(rng, x, outcome)
+    labels = [{1.0: "small", 4.0: "medium", 16.0: "large"}[size] for size in x]
+    columns = {"x": np.zeros(300), "ln_x": np.zeros(300), str(outcome): y}
+    if outcome in LOG_VARIABLES:
+        columns[str(LOG_VARIABLES[outcome])] = np.log(np.maximum(y, CLIP))
+    cells = law_cells(Cells.from_rows(columns, label=labels), outcome)
+    details = heading(outcome, Dimension.MODEL_SIZE, Basis.CATEGORY)
+    law = fit_law(cells, **details)
+    zeros = np.zeros(300)
+    check = fit_rows(zeros, y, np.zeros(300, np.bool_), zeros, labels=labels, **details)
+    assert compare_laws(law, check) == []
+    assert [row.label for row in law.values] == ["small", "medium", "large"]
+    assert [row.x for row in law.values] == [None] * 3
+    assert law.published is None
+    assert "categories" in law.missing["published"]
+    assert "recommended category is" in law.missing["reference.recommended_value"]
+    assert law.status == "established"
+    assert round_trip(law) == law
+
+
+@pytest.mark.parametrize(
+    ("runs", "status"),
+    [([50], "insufficient"), ([50, 29], "exploratory"), ([30, 30], "established"), ([], "insufficient")],
+)
+def test_the_status_follows_the_runs_at_each_value(runs: list[int], status: str) -> None:
+    """One value is insufficient; thirty runs at each of two values make a law established."""
+    rng = np.random.default_rng(21)
+    x = np.repeat(np.arange(1.0, len(runs) + 1), runs)
+    y = (rng.random(len(x)) < 0.5).astype(np.float64)
+    law = fit_law(cells_of(x, y, Outcome.SUCCESS), **heading(Outcome.SUCCESS))
+    assert (law.status, law.n) == (status, sum(runs))
+    assert (law.published is None) == (status == "insufficient")
+    if status == "insufficient":
+        assert {"published", "knee", "reference.power", "reference.knee"} <= law.missing.keys()
+    assert round_trip(law) == law
+
+
+def test_a_law_without_variation_or_with_single_runs_says_what_is_missing() -> None:
+    """All runs alike give no error to estimate; a value with one run has no interval; both are said, part by part."""
+    x = np.array([1.0] * 40 + [2.0] * 40)
+    alike = fit_law(cells_of(x, np.ones(80), Outcome.SUCCESS), **heading(Outcome.SUCCESS))
+    assert alike.published is None
+    assert "the same success" in alike.missing["published"]
+    assert [row.mean for row in alike.values] == [1, 1]
+    x, y = np.array([1.0, 1, 1, 2]), np.array([3.0, 5, 4, 2])
+    single = fit_law(cells_of(x, y, Outcome.TOTAL_COST), **heading(Outcome.TOTAL_COST))
+    assert [row.x for row in single.values] == [1]
+    assert "one run" in single.missing["values"]
+    assert "HC1" in single.missing["reference.linear.hc3"]
+    check = fit_rows(x, y, np.zeros(4, np.bool_), x, **heading(Outcome.TOTAL_COST))
+    assert compare_laws(single, check) == []
+
+
+def test_the_record_is_small_and_names_its_key() -> None:
+    """Even with 130 values a record stays below 64 KiB; its key is context, dimension, outcome and tier."""
+    x = np.repeat(np.arange(1.0, 131.0), 5)
+    y = (np.random.default_rng(22).random(650) < 0.5).astype(np.float64)
+    law = fit_law(cells_of(x, y, Outcome.SUCCESS), **heading(Outcome.SUCCESS))
+    assert len(msgspec.json.encode(law)) < 64 * 1024
+    assert law.law_id == "global|agent_count|success|live"
+    assert law.lineage == {"0": 10}
+    assert law.published is not None
+    assert len(law.published.curve) == 64
+    assert (law.published.curve[0].x, law.published.curve[-1].x) == (1, 130)
+
+
+def test_fitting_is_a_pure_function() -> None:
+    """The same cells give the same record, bit for bit, whatever the order in which they were merged."""
+    rng = np.random.default_rng(23)
+    x = rng.choice(LEVELS, 300)
+    y = outcome_rows(rng, x, Outcome.SUCCESS)
+    cells = cells_of(x, y, Outcome.SUCCESS)
+    details = heading(Outcome.SUCCESS)
+    assert msgspec.json.encode(fit_law(cells, **details)) == msgspec.json.encode(fit_law(cells, **details))
+
+
+def test_the_knee_of_time_and_cost_counts_a_fall_as_a_gain() -> None:
+    """The reference rule always stops at the first value of a falling outcome; the law's own knee does not."""
+    x = np.repeat([1.0, 2, 3, 4], 50)
+    y = np.tile([-0.001, 0.001], 100) + np.repeat([10.0, 6, 5, 4.99], 50)
+    law = fit_law(cells_of(x, y, Outcome.TIME_TO_COMPLETE), **heading(Outcome.TIME_TO_COMPLETE))
+    assert law.reference.knee is not None
+    assert law.reference.knee.value == 1
+    assert law.knee is not None
+    assert (law.knee.value, law.knee.lo, law.knee.hi) == (3, 3, 3)
+    assert "seconds" in law.knee.rule
+    assert law.reference.diminishing_returns == 2
+    assert law.reference.recommended_value == 4
+
+
+def test_comparison_finds_what_differs() -> None:
+    """Numbers beyond the tolerance, a missing part, another count: each is named; rounding is not."""
+    rng = np.random.default_rng(24)
+    x = rng.choice(LEVELS, 300)
+    y = outcome_rows(rng, x, Outcome.QUALITY_SCORE)
+    law = fit_law(cells_of(x, y, Outcome.QUALITY_SCORE), **heading(Outcome.QUALITY_SCORE))
+    assert law.published is not None
+    exponent = law.published.params["exponent"]
+
+    def changed(share: float) -> Law:
+        assert law.published is not None
+        moved = msgspec.structs.replace(exponent, estimate=exponent.estimate + share * exponent.se)
+        params = {**law.published.params, "exponent": moved}
+        return msgspec.structs.replace(law, published=msgspec.structs.replace(law.published, params=params))
+
+    assert compare_laws(law, changed(1e-10)) == []
+    assert [text.partition(":")[0] for text in compare_laws(law, changed(1e-7))] == ["published.exponent"]
+    assert compare_laws(law, msgspec.structs.replace(law, version=9, tier="rows", fitted_at="later")) == []
+    without = msgspec.structs.replace(law, published=None, n=1)
+    assert [text.partition(":")[0] for text in compare_laws(law, without)] == ["n", "published"]
+    one_more = np.append(y, 0.5)
+    other = fit_law(cells_of(np.append(x, 1.0), one_more, Outcome.QUALITY_SCORE), **heading(Outcome.QUALITY_SCORE))
+    assert len(compare_laws(law, other)) > 10
+
+
+def events(name: str) -> list[dict[str, float]]:
+    """Read the runs of a real data set, or skip."""
+    path = DATA / name / "events.jsonl.gz"
+    if not path.exists():
+        pytest.skip(f"the real data set {name} is not beside the project (../shared/data)")
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def column(runs: list[dict[str, float]], name: str) -> Floats:
+    """Take one field of each run; nan where it is absent."""
+    return np.array([float(run.get(name, np.nan)) for run in runs])
+
+
+def test_real_team_sizes_show_an_undetermined_gain_past_four() -> None:
+    """DyLAN's accuracies come out as published; the law is weak, cells and rows agree, the best is not told apart."""
+    runs = events("dylan_mmlu_team_size")
+    x, y = column(runs, "agent_count"), column(runs, "success")
+    law = fit_law(cells_of(x, y, Outcome.SUCCESS), **heading(Outcome.SUCCESS))
+    check = fit_rows(x, y, np.zeros(len(x), np.bool_), x, **heading(Outcome.SUCCESS))
+    assert compare_laws(law, check) == []
+    assert [(row.x, row.n, round(row.mean, 4)) for row in law.values] == [
+        (2, 2809, 0.6839),
+        (3, 2809, 0.6992),
+        (4, 2809, 0.7052),
+        (7, 2809, 0.6949),
+    ]
+    assert law.published is not None
+    exponent = law.published.params["exponent"]
+    assert exponent.lo < 0 < exponent.hi
+    assert law.reference.recommended_value == 3
+
+
+@pytest.mark.parametrize("outcome", [Outcome.SUCCESS, Outcome.QUALITY_SCORE])
+def test_real_iterations_of_tau_bench_agree_from_cells_and_rows(outcome: Outcome) -> None:
+    """Used iterations of 200 real runs, many of them single at their value: every number agrees with the rows'."""
+    runs = events("tau_bench_gpt4o_airline")
+    x, y = column(runs, "total_iterations"), column(runs, outcome)
+    law = fit_law(cells_of(x, y, outcome), **heading(outcome, Dimension.ITERATIONS))
+    check = fit_rows(x, y, np.zeros(len(x), np.bool_), x, **heading(outcome, Dimension.ITERATIONS))
+    assert compare_laws(law, check) == []
+    assert law.n == 200
+    assert law.reference.power is not None
+    assert law.reference.power.exponent.estimate < 0
+    expected = np.polyfit(np.log(x), np.log(np.maximum(y, CLIP)), 1)
+    assert law.reference.power.exponent.estimate == pytest.approx(expected[0], rel=1e-9)
+
+
+def test_real_context_lengths_fall_and_zero_tokens_are_counted_apart() -> None:
+    """BABILong: accuracy falls with context; runs at 0 tokens stay in the table and out of the power law."""
+    runs = [run for run in events("babilong_context") if "gemini" in str(run["agent_run_id"])]
+    x, y = column(runs, "context_tokens"), column(runs, "success")
+    value = np.where(x > 64, quarter_octave(np.maximum(x, 1)), x)
+    law = fit_law(cells_of(x, y, Outcome.SUCCESS, value, (x > 64).astype(np.float64)), **heading(Outcome.SUCCESS))
+    check = fit_rows(x, y, x > 64, value, **heading(Outcome.SUCCESS))
+    assert compare_laws(law, check) == []
+    assert law.excluded_zeros == int((x == 0).sum()) > 0
+    assert law.values[0].x == 0
+    assert law.published is not None
+    assert law.published.params["exponent"].hi < 0

@@ -91,10 +91,10 @@ class World:
 
 
 WORLDS = [
-    World(Outcome.SUCCESS, 0.3, 0.4, 30, "success", 0.03, (0.75, 1.0), 0.45),
-    World(Outcome.SUCCESS, 0.3, 0.4, 200, "success", 0.008, (0.8, 1.0), 0.02),
-    World(Outcome.QUALITY_SCORE, 0.45, 0.2, 200, "zeros", 0.005, (0.12, 0.27), 0.4),
-    World(Outcome.TIME_TO_COMPLETE, 600.0, -0.5, 200, "time", 0.015, (-0.23, -0.17), 0.02),
+    World(Outcome.SUCCESS, 0.3, 0.4, 30, "success", 0.02, (0.8, 1.0), 0.5),
+    World(Outcome.SUCCESS, 0.3, 0.4, 200, "success", 0.005, (0.8, 1.0), 0.05),
+    World(Outcome.QUALITY_SCORE, 0.45, 0.2, 200, "zeros", 0.01, (0.1, 0.3), 0.5),
+    World(Outcome.TIME_TO_COMPLETE, 600.0, -0.5, 200, "time", 0.01, (-0.22, -0.18), 0.05),
 ]
 
 
@@ -102,11 +102,11 @@ WORLDS = [
 def test_the_published_exponent_is_unbiased_and_covered_where_the_documents_is_neither(world: World) -> None:
     """In planted worlds with zeros or growing spread the published law is right and the log-log fit is not.
 
-    Over 400 worlds: bias within Monte-Carlo error of zero, coverage 0.92 to 0.975, the predicted mean at x = 8 within
+    Over 1,000 worlds: bias within Monte-Carlo error of zero, coverage 0.92 to 0.97, the predicted mean at x = 8 within
     2 %; the document's clipped log-log fit has a large bias and intervals that rarely hold the truth.
     """
     rng = np.random.default_rng(13)
-    worlds = 400
+    worlds = 1000
     found = np.zeros((worlds, 2))
     held = np.zeros((worlds, 2))
     at_eight = np.zeros(worlds)
@@ -123,7 +123,7 @@ def test_the_published_exponent_is_unbiased_and_covered_where_the_documents_is_n
             held[place, column] = exponent.lo <= world.b <= exponent.hi
     bias, coverage = found.mean(axis=0) - world.b, held.mean(axis=0)
     assert abs(bias[0]) <= world.bias
-    assert 0.92 <= coverage[0] <= 0.975
+    assert 0.92 <= coverage[0] <= 0.97
     assert at_eight.mean() == pytest.approx(world.a * 8**world.b, rel=0.02)
     assert world.reference_bias[0] <= bias[1] <= world.reference_bias[1]
     assert coverage[1] <= world.reference_coverage

@@ -1,0 +1,170 @@
+"""Refit laws from the snapshots of cells on one partition of scaling.stats."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+import msgspec
+import numpy as np
+
+from agents.moment_table import decode_rows
+from agents.observer import BARRIER, Cut
+from analytics.cells import Cells, law_cells, law_variables
+from analytics.laws import fit_law
+from analytics.moments import unpack
+from models.cells import BIN_MARK, CellKey, bin_value
+from models.dimensions import BASES, MASK_BITS, OUTCOME_VARIABLES, VARIABLES, Basis, Dimension, Outcome, Variable
+from models.laws import Law
+from models.settings import Settings
+
+Slot = tuple[Dimension, Basis]
+CELL_PREFIX = b"cell|"
+BARRIER_PREFIX = f"{BARRIER}|".encode()
+
+
+class Refitter:
+    """The cells of the contexts of one stats partition, from all source partitions.
+
+    Snapshots are staged until the barrier of their source partition: what laws are fitted from is a whole number of
+    flushes of every source partition, and `lineage` says which.
+    """
+
+    def __init__(self, settings: Settings, versions: Mapping[str, int]) -> None:
+        self._settings = settings
+        self._versions = dict(versions)
+        self._staged: defaultdict[int, dict[bytes, bytes | None]] = defaultdict(dict)
+        self._cells: dict[str, dict[Slot, dict[CellKey, bytes]]] = {}
+        self._cuts: dict[int, int] = {}
+        self._dirty: set[tuple[str, Dimension]] = set()
+
+    @property
+    def lineage(self) -> dict[int, int]:
+        """For each source partition the first offset that is not in the cells."""
+        return dict(sorted(self._cuts.items()))
+
+    @property
+    def dirty(self) -> set[tuple[str, Dimension]]:
+        """The (context, dimension) pairs whose cells changed since they were last fitted."""
+        return self._dirty
+
+    def stage(self, key: bytes, value: bytes | None) -> None:
+        """Take one record of the topic; a barrier makes its source partition's staged cells visible."""
+        if key.startswith(CELL_PREFIX):
+            name = key[len(CELL_PREFIX) :]
+            self._staged[int(name.partition(b"|")[0])][name] = value
+        elif key.startswith(BARRIER_PREFIX) and value is not None:
+            self._apply(int(key[len(BARRIER_PREFIX) :]), msgspec.json.decode(value, type=Cut))
+
+    def snapshot(self) -> list[tuple[str, Dimension, dict[Slot, dict[CellKey, bytes]]]]:
+        """Take what must be refitted; it does not change while a fit runs beside the event loop."""
+        taken = [
+            (
+                context,
+                dimension,
+                {slot: dict(cells) for slot, cells in self._cells[context].items() if slot[0] is dimension},
+            )
+            for context, dimension in sorted(self._dirty)
+            if context in self._cells
+        ]
+        self._dirty.clear()
+        return taken
+
+    def fit(self, snapshot: Iterable[tuple[str, Dimension, dict[Slot, dict[CellKey, bytes]]]]) -> list[Law]:
+        """Fit the laws of a snapshot, each one version above the last."""
+        fitted_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        laws: list[Law] = []
+        for context, dimension, slots in snapshot:
+            for outcome in Outcome:
+                chosen = choose_basis(dimension, slots, outcome)
+                if chosen is None:
+                    continue
+                basis, cells, sources = chosen
+                law = fit_law(
+                    law_cells(cells, outcome),
+                    context=context,
+                    dimension=dimension,
+                    outcome=outcome,
+                    basis=basis,
+                    sources=sources,
+                    lineage=self.lineage,
+                    settings_hash=self._settings.validation_hash,
+                    fitted_at=fitted_at,
+                )
+                version = self._versions[law.law_id] = self._versions.get(law.law_id, 0) + 1
+                laws.append(msgspec.structs.replace(law, version=version))
+        return laws
+
+    def _apply(self, source: int, cut: Cut) -> None:
+        if cut.offset < self._cuts.get(source, 0):
+            return
+        for name, value in self._staged.pop(source, {}).items():
+            key = CellKey.decode(name)
+            slots = self._cells.setdefault(key.context, {})
+            cells = slots.setdefault((key.dimension, key.basis), {})
+            if cells.get(key) == value:
+                continue
+            if value is None:
+                cells.pop(key, None)
+            else:
+                cells[key] = value
+            self._dirty.add((key.context, key.dimension))
+        self._cuts[source] = cut.offset
+
+
+def choose_basis(
+    dimension: Dimension, slots: Mapping[Slot, Mapping[CellKey, bytes]], outcome: Outcome
+) -> tuple[Basis, Cells, list[str]] | None:
+    """Take the first basis of the dimension with two distinct values, else the first with any run."""
+    found: list[tuple[Basis, Cells, list[str]]] = []
+    for basis in BASES[dimension]:
+        stored = {
+            key: value for key, value in slots.get((dimension, basis), {}).items() if key.mask & MASK_BITS[outcome]
+        }
+        if stored:
+            found.append((basis, to_cells(stored, outcome), sorted({str(key.source) for key in stored})))
+    for candidate in found:
+        if candidate[1].distinct > 1:
+            return candidate
+    return found[0] if found else None
+
+
+def to_cells(stored: Mapping[CellKey, bytes], outcome: Outcome) -> Cells:
+    """Read stored cells of one dimension and basis as the `Cells` of one outcome, merged over everything but value."""
+    variables = law_variables(outcome)
+    total = Cells.empty(variables)
+    own = {key: value for key, value in stored.items() if not key.binned}
+    binned = {key: value for key, value in stored.items() if key.binned}
+    if own:
+        total = total + _own_cells(list(own), list(own.values()), variables)
+    if binned:
+        total = total + _binned_cells(list(binned), list(binned.values()), variables)
+    return total
+
+
+def _own_cells(keys: list[CellKey], values: list[bytes], variables: tuple[str, ...]) -> Cells:
+    _, _, (n, mean, comoment) = decode_rows(values, len(OUTCOME_VARIABLES))
+    labelled = keys[0].basis is Basis.CATEGORY
+    x = np.full(len(keys), np.nan) if labelled else np.array([float(key.value) for key in keys])
+    at = np.where(np.isnan(x), 0.0, x)
+    outcomes = [OUTCOME_VARIABLES.index(Variable(name)) for name in variables[2:]]
+    wide_mean = np.column_stack((at, np.log(np.where(at > 0, at, 1.0)), mean[:, outcomes]))
+    wide = np.zeros((len(keys), len(variables), len(variables)))
+    wide[:, 2:, 2:] = unpack(comoment)[:, outcomes][:, :, outcomes]
+    label = tuple(key.value if labelled else None for key in keys)
+    return Cells(variables, x, label, np.zeros(len(keys), dtype=bool), n, wide_mean, wide).where(n > 0).merged()
+
+
+def _binned_cells(keys: list[CellKey], values: list[bytes], variables: tuple[str, ...]) -> Cells:
+    _, _, (n, mean, comoment) = decode_rows(values, len(VARIABLES))
+    chosen = [VARIABLES.index(Variable(name)) for name in variables]
+    x = np.array([bin_value(int(key.value.removeprefix(BIN_MARK))) for key in keys])
+    cells = Cells(
+        variables,
+        x,
+        (None,) * len(keys),
+        np.ones(len(keys), dtype=bool),
+        n,
+        mean[:, chosen],
+        unpack(comoment)[:, chosen][:, :, chosen],
+    )
+    return cells.where(n > 0).merged()

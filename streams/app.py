@@ -1,0 +1,200 @@
+"""The composition root: bind agents, tables and topics to Faust apps."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import structlog
+
+from agents.archive import Tables, archive, archive_laws, archive_rejected, archive_runs
+from agents.decode import EventDecoder
+from agents.observe import Acknowledge, Observation
+from models.batches import Batch
+from models.settings import Settings
+from models.topics import ARCHIVE_APP, LAWS, REJECTED, RUNS, STATS_APP, TABLES
+from streams import store
+from streams.clickhouse import ClickHouseSink
+from streams.ledger import Ledger
+from streams.refitter import RefitService
+from streams.transport import BatchApp, BatchSchema, check_faust_version, current_batches
+from streams.watchdog import CommitWatchdog
+
+TICK_SECONDS = 0.1
+log = structlog.get_logger(__name__)
+
+Agent = Callable[[AsyncIterator[tuple[Batch, Acknowledge]]], Awaitable[None]]
+HEARTBEATS_PER_SESSION = 4
+BUFFERED_BATCHES = 16
+
+
+def create_app(settings: Settings) -> BatchApp:
+    """Compose the stats worker: observe run events, keep the tables, refit the laws."""
+    app = _faust_app(STATS_APP, settings)
+    ledger = Ledger(settings)
+    store.register()
+    for table in TABLES:
+        app.Table(
+            table,
+            partitions=settings.partitions,
+            key_type=bytes,
+            value_type=bytes,
+            store=store.URL,
+            options={"ledger": ledger},
+        )
+    observation = Observation(settings, lambda: ledger.owned)
+    _agent(app, RUNS, observation.observe)
+    _every(app, TICK_SECONDS, observation.flush_when_due, "flush")
+    refit = RefitService(settings)
+    _forever(app, refit.run, "refit")
+    _watch(app, settings)
+    app.on_partitions_revoked.connect(_releasing(ledger))
+    return app
+
+
+def create_archive_app(settings: Settings) -> BatchApp:
+    """Compose the archive worker: everything on the topics becomes rows in ClickHouse."""
+    app = _faust_app(ARCHIVE_APP, settings)
+    sink = ClickHouseSink(settings)
+    for topic, tables_of in _tables_by_topic(settings).items():
+        _agent(app, topic, _archiving(settings, sink, tables_of))
+    app.on_before_shutdown.connect(_closing(sink))
+    _watch(app, settings, excused=lambda: sink.retrying)
+    return app
+
+
+def _tables_by_topic(settings: Settings) -> dict[str, Callable[[Batch], Tables]]:
+    decoder = EventDecoder(settings)
+
+    def runs(batch: Batch) -> Tables:
+        observations, records = archive_runs(batch, decoder, settings, int(time.time() * 1000))
+        return {"scaling_observations": observations, "scaling_records": records}
+
+    def rejected(batch: Batch) -> Tables:
+        columns, problems = archive_rejected(batch)
+        _report(problems)
+        return {"scaling_rejected": columns}
+
+    def laws(batch: Batch) -> Tables:
+        columns, problems = archive_laws(batch)
+        _report(problems)
+        return {"scaling_laws": columns}
+
+    return {RUNS: runs, REJECTED: rejected, LAWS: laws}
+
+
+def _report(problems: list[str]) -> None:
+    for problem in problems:
+        log.warning("record not archived", problem=problem)
+
+
+def _archiving(settings: Settings, sink: ClickHouseSink, tables_of: Callable[[Batch], Tables]) -> Agent:
+    async def run(batches: AsyncIterator[tuple[Batch, Acknowledge]]) -> None:
+        async def awaitable() -> AsyncIterator[tuple[Batch, Callable[[], Awaitable[None]]]]:
+            async for batch, acknowledge in batches:
+                yield batch, _as_coroutine(acknowledge)
+
+        await archive(awaitable(), tables_of, sink.insert, rows=settings.archive_rows, seconds=settings.archive_seconds)
+
+    return run
+
+
+def _as_coroutine(acknowledge: Acknowledge) -> Callable[[], Awaitable[None]]:
+    async def run() -> None:
+        acknowledge()
+
+    return run
+
+
+def _closing(sink: ClickHouseSink) -> Callable[..., Any]:
+    async def on_before_shutdown(*_: Any, **__: Any) -> None:  # noqa: ANN401 - Faust's signal arguments
+        await sink.close()
+
+    return on_before_shutdown
+
+
+def _faust_app(name: str, settings: Settings) -> BatchApp:
+    check_faust_version()
+    return BatchApp(
+        name,
+        broker=[f"kafka://{server.strip()}" for server in settings.kafka.split(",")],
+        autodiscover=False,
+        web_enabled=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        topic_partitions=settings.partitions,
+        table_standby_replicas=0,
+        stream_buffer_maxsize=BUFFERED_BATCHES,
+        # Events that were not flushed are read again; a stop need not wait for them.
+        stream_wait_empty=False,
+        stream_recovery_delay=0.0,
+        broker_commit_interval=settings.commit_seconds,
+        broker_session_timeout=settings.session_seconds,
+        broker_heartbeat_interval=settings.session_seconds / HEARTBEATS_PER_SESSION,
+        broker_max_poll_records=settings.poll_records,
+        consumer_max_fetch_size=settings.fetch_bytes,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=settings.instance_id or None,
+    )
+
+
+
+
+def _agent(app: BatchApp, topic: str, function: Agent) -> None:
+    """Bind a plain function over batches to a topic; an error in it stops the worker, never only the agent."""
+
+    async def process(stream: Any) -> None:  # noqa: ANN401 - a Faust stream
+        async def batches() -> AsyncIterator[tuple[Batch, Acknowledge]]:
+            async for batch, event in current_batches(stream, lambda: app.consumer):
+                yield batch, event.ack
+
+        try:
+            await function(batches())
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - Faust would restart the agent on a half-cleaned stream
+            await app.crash(error)
+
+    app.agent(app.topic(topic, schema=BatchSchema(), allow_empty=True), name=f"{app.conf.id}.{topic}")(process)
+
+
+def _every(app: BatchApp, seconds: float, function: Callable[[], Any], name: str) -> None:
+    async def repeat() -> None:
+        while not app.should_stop:
+            await function()
+            await asyncio.sleep(seconds)
+
+    _forever(app, repeat, name)
+
+
+def _forever(app: BatchApp, function: Callable[[], Any], name: str) -> None:
+    async def run(app: Any) -> None:  # noqa: ANN401 - the Faust app
+        try:
+            await function()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - any error of a background service stops the worker
+            await app.crash(error)
+
+    run.__name__ = name
+    app.task(run)
+
+
+def _watch(app: BatchApp, settings: Settings, excused: Callable[[], bool] = lambda: False) -> None:
+    watchdog = CommitWatchdog(settings.stall_seconds)
+
+    async def look() -> None:
+        if app.rebalancing or excused():
+            watchdog.check({})
+            return
+        consumer = app.consumer
+        watchdog.check({tp: consumer.oldest_unacknowledged(tp) for tp in consumer.assignment()})
+
+    _every(app, 1.0, look, "commit-watchdog")
+
+
+def _releasing(ledger: Ledger) -> Callable[..., Any]:
+    async def on_revoked(*_: Any, **__: Any) -> None:  # noqa: ANN401 - Faust's signal arguments
+        await ledger.release()
+
+    return on_revoked

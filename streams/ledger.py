@@ -1,0 +1,193 @@
+"""Own source partitions: fence out earlier owners, restore their tables, write flushes as transactions.
+
+A flush of a partition, that is its changed table entries, the snapshots for the refitter, its dead letters and the
+offset up to which all of them hold, is one Kafka transaction. So a crash at any moment leaves a whole number of
+flushes, a replay of events below the stored offset is skipped, and a worker that was paused while its partitions
+moved on is fenced by the transactional id and can overwrite nothing.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
+
+from agents.observer import Flush, Record
+from models.errors import Fenced
+from models.settings import Settings
+from models.topics import STATS_APP, TABLES, changelog
+
+BATCH_BYTES = 768 * 1024
+PATIENCE_MS = 120_000
+RESTORE_RECORDS = 10_000
+
+log = structlog.get_logger(__name__)
+
+Tables = dict[str, dict[bytes, bytes]]
+
+
+class OwnedPartition:
+    """One source partition that this worker owns: its stored tables and the only producer that may change them."""
+
+    def __init__(self, partition: int, producer: AIOKafkaProducer) -> None:
+        self.tables: Tables = {table: {} for table in TABLES}
+        self.restored: dict[str, int] = {}
+        self._partition = partition
+        self._closed = False
+        self._producer = producer
+        self._writing = asyncio.Lock()
+
+    async def write(self, flush: Flush) -> bool:
+        """Write a flush, all or nothing, and then show it in the tables.
+
+        Returns:
+            Whether it was written; not after `close`, when the next owner reads the same events again.
+
+        Raises:
+            Fenced: Another worker owns the partition now.
+        """
+        async with self._writing:
+            if self._closed:
+                return False
+            try:
+                async with self._producer.transaction():
+                    await self._send(flush)
+            except (ProducerFenced, InvalidProducerEpoch):
+                raise Fenced(
+                    f"partition {self._partition} of scaling.runs has a newer owner: this worker stops; "
+                    "its supervisor starts it again"
+                ) from None
+            for name, changes in flush.tables.items():
+                table = self.tables[name]
+                for key, value in changes.items():
+                    if value is None:
+                        table.pop(key, None)
+                    else:
+                        table[key] = value
+            return True
+
+    async def close(self) -> None:
+        """Finish a write under way and close the producer."""
+        async with self._writing:
+            self._closed = True
+            await self._producer.stop()
+
+    async def _send(self, flush: Flush) -> None:
+        by_target: defaultdict[tuple[str, int], list[Record]] = defaultdict(list)
+        for name, changes in flush.tables.items():
+            topic = changelog(name)
+            by_target[topic, self._partition] = [
+                Record(topic, self._partition, key, value) for key, value in changes.items()
+            ]
+        for record in flush.records:
+            by_target[record.topic, record.partition].append(record)
+        await asyncio.gather(*(self._send_all(target, records) for target, records in by_target.items() if records))
+
+    async def _send_all(self, target: tuple[str, int], records: Iterable[Record]) -> None:
+        """Send records of one partition in order as Kafka record batches, a hundredth of the cost of single sends."""
+        topic, partition = target
+        delivered: list[asyncio.Future[Any]] = []
+        batch = self._producer.create_batch()
+        for record in records:
+            fields = {"key": record.key, "value": record.value, "timestamp": None, "headers": list(record.headers)}
+            if batch.append(**fields) is None:
+                delivered.append(await self._producer.send_batch(batch, topic, partition=partition))
+                batch = self._producer.create_batch()
+                if batch.append(**fields) is None:
+                    # A record larger than a batch travels alone; the broker's limit decides.
+                    delivered.append(
+                        await self._producer.send(
+                            topic, record.value, record.key, partition, headers=list(record.headers)
+                        )
+                    )
+        if batch.record_count():
+            delivered.append(await self._producer.send_batch(batch, topic, partition=partition))
+        await asyncio.gather(*delivered)
+
+
+class Ledger:
+    """The source partitions that this worker owns."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._owned: dict[int, OwnedPartition] = {}
+        self._generation: int | None = None
+        self._taking = asyncio.Lock()
+
+    @property
+    def owned(self) -> Mapping[int, OwnedPartition]:
+        """The owned partitions."""
+        return self._owned
+
+    async def take(self, generation: int, partitions: Iterable[int]) -> None:
+        """Own exactly these partitions, once a generation: fence earlier owners, then restore the tables."""
+        async with self._taking:
+            if generation == self._generation:
+                return
+            await self.release()
+            wanted = sorted(partitions)
+            self._owned = dict(zip(wanted, await asyncio.gather(*map(self._fence, wanted)), strict=True))
+            await self._restore()
+            self._generation = generation
+
+    async def release(self) -> None:
+        """Give up all partitions; what was not flushed is read again by the next owner."""
+        owned, self._owned, self._generation = self._owned, {}, None
+        await asyncio.gather(*(partition.close() for partition in owned.values()), return_exceptions=True)
+
+    async def _fence(self, partition: int) -> OwnedPartition:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._settings.kafka,
+            transactional_id=f"{STATS_APP}-{partition}",
+            max_batch_size=BATCH_BYTES,
+            max_request_size=self._settings.max_event_bytes + BATCH_BYTES,
+            request_timeout_ms=PATIENCE_MS,
+            transaction_timeout_ms=PATIENCE_MS,
+        )
+        await producer.start()
+        return OwnedPartition(partition, producer)
+
+    async def _restore(self) -> None:
+        if not self._owned:
+            return
+        tables = {
+            TopicPartition(changelog(name), number): owned.tables[name]
+            for number, owned in self._owned.items()
+            for name in TABLES
+        }
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._settings.kafka,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=self._settings.fetch_bytes,
+        )
+        await consumer.start()
+        try:
+            consumer.assign(list(tables))
+            await consumer.seek_to_beginning()
+            ends = await consumer.end_offsets(list(tables))
+            for (topic, number), end in ends.items():
+                self._owned[number].restored[topic] = end - 1
+            behind = {partition for partition, end in ends.items() if end > 0}
+            records = 0
+            while behind:
+                fetched = await consumer.getmany(*behind, timeout_ms=200, max_records=RESTORE_RECORDS)
+                for partition, found in fetched.items():
+                    records += len(found)
+                    _apply(tables[partition], found)
+                behind = {partition for partition in behind if await consumer.position(partition) < ends[partition]}
+        finally:
+            await consumer.stop()
+        log.info("tables restored", partitions=sorted(self._owned), records=records)
+
+
+def _apply(table: dict[bytes, bytes], records: Iterable[Any]) -> None:
+    for record in records:
+        if record.value is None:
+            table.pop(record.key, None)
+        else:
+            table[record.key] = record.value

@@ -1,0 +1,145 @@
+"""The refitting service: follow scaling.stats, refit what changed once a window, publish to scaling.laws."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+
+import msgspec
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
+
+from agents.refit import Refitter
+from models.errors import Fenced
+from models.laws import Law
+from models.settings import Settings
+from models.topics import LAWS, STATS
+from streams.kafka_clients import read_compacted
+
+GROUP = "scaling-refit"
+POLL_MS = 100
+
+log = structlog.get_logger(__name__)
+encode = msgspec.json.Encoder().encode
+
+
+class Share:
+    """One partition of scaling.stats that this worker refits."""
+
+    def __init__(self, refitter: Refitter, producer: AIOKafkaProducer, end: int) -> None:
+        self.refitter = refitter
+        self.producer = producer
+        self.end = end
+        self.caught_up = end == 0
+
+
+class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Refits the laws of this worker's share of the contexts.
+
+    It commits nothing: on every assignment it reads its partitions from the beginning, which compaction keeps short,
+    and publishes only once it has caught up with their ends.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._shares: dict[TopicPartition, Share] = {}
+        self._consumer: AIOKafkaConsumer = None
+
+    async def run(self) -> None:
+        """Follow, refit and publish until cancelled.
+
+        Raises:
+            Fenced: A newer owner of a partition publishes its laws.
+        """
+        settings = self._settings
+        consumer = self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=settings.kafka,
+            group_id=GROUP,
+            group_instance_id=f"{settings.instance_id}-refit" if settings.instance_id else None,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=int(settings.session_seconds * 1000),
+            heartbeat_interval_ms=int(settings.session_seconds * 1000 / 4),
+            max_partition_fetch_bytes=settings.fetch_bytes,
+        )
+        consumer.subscribe([STATS], listener=self)
+        await consumer.start()
+        try:
+            due = time.monotonic()
+            while True:
+                fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=20_000)
+                for partition, records in fetched.items():
+                    share = self._shares.get(partition)
+                    for record in records if share else ():
+                        assert share is not None
+                        share.refitter.stage(record.key, record.value)
+                if time.monotonic() >= due:
+                    due = time.monotonic() + self._settings.refit_seconds
+                    await self._refit()
+        finally:
+            await consumer.stop()
+            await self._give_up(list(self._shares))
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Drop the state of revoked partitions."""
+        await self._give_up(revoked)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Start the assigned partitions from their beginning: without commits, that is where the group starts."""
+        partitions = list(assigned)
+        if not partitions:
+            return
+        producers = await asyncio.gather(*map(self._fence, partitions))
+        versions = await self._published_versions()
+        ends = await self._consumer.end_offsets(partitions)
+        for partition, producer in zip(partitions, producers, strict=True):
+            self._shares[partition] = Share(Refitter(self._settings, versions), producer, ends[partition])
+
+    async def _refit(self) -> None:
+        for partition, share in list(self._shares.items()):
+            if not share.caught_up:
+                share.caught_up = await self._consumer.position(partition) >= share.end
+            if not share.caught_up or not share.refitter.dirty:
+                continue
+            snapshot = share.refitter.snapshot()
+            laws = await asyncio.to_thread(share.refitter.fit, snapshot)
+            if self._shares.get(partition) is share:
+                await self._publish(share.producer, laws)
+
+    async def _publish(self, producer: AIOKafkaProducer, laws: Iterable[Law]) -> None:
+        try:
+            async with producer.transaction():
+                delivered = [await producer.send(LAWS, encode(law), law.law_id.encode(), partition=0) for law in laws]
+                await asyncio.gather(*delivered)
+        except (ProducerFenced, InvalidProducerEpoch):
+            raise Fenced("another worker refits this partition of scaling.stats now: this worker stops") from None
+
+    async def _fence(self, partition: TopicPartition) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._settings.kafka,
+            transactional_id=f"{GROUP}-{partition.partition}",
+            linger_ms=5,
+            max_batch_size=256 * 1024,
+        )
+        await producer.start()
+        return producer
+
+    async def _give_up(self, partitions: Iterable[TopicPartition]) -> None:
+        shares = [self._shares.pop(partition) for partition in partitions if partition in self._shares]
+        await asyncio.gather(*(share.producer.stop() for share in shares), return_exceptions=True)
+
+    async def _published_versions(self) -> dict[str, int]:
+        versions: dict[str, int] = {}
+        async for record in read_compacted(self._settings, LAWS):
+            if record.value is not None:
+                version = msgspec.json.decode(record.value, type=LawVersion)
+                versions[version.law_id] = max(version.version, versions.get(version.law_id, 0))
+        return versions
+
+
+class LawVersion(msgspec.Struct):
+    """What of a published law the refitter needs to number the next one."""
+
+    law_id: str
+    version: int
