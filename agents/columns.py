@@ -1,6 +1,6 @@
 """Turn decoded events into columns: what the folds, the contexts and the archive's checks work on."""
 
-import math
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.decode import complexity, params_field, text_field
-from models.contexts import complexity_band
+from models.contexts import BANDS, HIGHEST_BAND
 from models.dimensions import CLIP, MASK_BITS, SIZE_CATEGORIES, Basis, Dimension
 from models.events import CHARACTERISTIC_FALLBACKS, RunEvent
 from models.settings import Settings
@@ -17,6 +17,13 @@ from models.settings import Settings
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 DimensionBasis = tuple[Dimension, Basis]
+
+BITS = (1, 2, 4, 8, 4, 16, 2, 8)
+"""For each outcome variable the bit of the mask that says it is observed (models.dimensions.MASK_BITS)."""
+
+SIZE_CODES: dict[str | None, int] = {name: code for code, name in enumerate(SIZE_CATEGORIES)}
+BAND_BOUNDS = [upper for upper, _ in BANDS]
+BAND_NAMES: list[str | None] = [*(name for _, name in BANDS), HIGHEST_BAND, None]
 
 NUMBERS = (
     "agent_count",
@@ -40,7 +47,8 @@ class Columns:
 
     `outcomes` is [N, 8] in the order of OUTCOME_VARIABLES, and `mask` tells what is observed; where it is not, the
     entry is the column's `centre` [8], so that it adds nothing to any sum about it.
-    `keys` holds, for each key of the configured contexts, the events' values or None.
+    `dimensions` holds every dimension and basis; `keys`, for each key of the configured contexts, the events' values
+    or None.
     """
 
     completed: Floats
@@ -55,6 +63,30 @@ class Columns:
     def __len__(self) -> int:
         return len(self.completed)
 
+    @classmethod
+    def joined(cls, parts: Sequence["Columns"]) -> "Columns":
+        """Append columns; each part's unobserved outcomes are set to the centre of the first."""
+        if len(parts) == 1:
+            return parts[0]
+        centre = parts[0].centre
+        mask = np.concatenate([part.mask for part in parts])
+        outcomes = np.concatenate([part.outcomes for part in parts])
+        return cls(
+            completed=np.concatenate([part.completed for part in parts]),
+            outcomes=np.where(observed_outcomes(mask), outcomes, centre),
+            centre=centre,
+            mask=mask,
+            policy=np.concatenate([part.policy for part in parts]),
+            complexity=np.concatenate([part.complexity for part in parts]),
+            dimensions={key: np.concatenate([part.dimensions[key] for part in parts]) for key in parts[0].dimensions},
+            keys={key: [value for part in parts for value in part.keys[key]] for key in parts[0].keys},
+        )
+
+
+def observed_outcomes(mask: Ints) -> NDArray[np.bool_]:
+    """Tell which outcome variables each mask says are observed: [masks, 8]."""
+    return (mask[:, None] & np.array(BITS)) != 0
+
 
 def to_columns(events: Sequence[RunEvent], completed: Floats, settings: Settings) -> Columns:
     """Build the columns of a batch.
@@ -66,9 +98,7 @@ def to_columns(events: Sequence[RunEvent], completed: Floats, settings: Settings
     """
     count = len(events)
     numbers = {name: _floats(column) for name, column in _transposed(events, NUMBERS)}
-    scale = settings.complexity_scale.model_dump()
-    difficulty = _floats([complexity(event, scale) for event in events])
-    params = _floats([_params(event) for event in events])
+    difficulty = _difficulty(events, settings)
     categories = [event.model_size_category for event in events]
     mask, outcomes, centre = _outcomes(numbers, count)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -80,10 +110,8 @@ def to_columns(events: Sequence[RunEvent], completed: Floats, settings: Settings
         (Dimension.PARALLELISM_LEVEL, Basis.REALISED): numbers["parallelism_level"],
         (Dimension.CONTEXT, Basis.DOSE): numbers["context_budget"],
         (Dimension.CONTEXT, Basis.REALISED): numbers["context_tokens"],
-        (Dimension.MODEL_SIZE, Basis.REALISED): params,
-        (Dimension.MODEL_SIZE, Basis.CATEGORY): _floats(
-            [None if name is None else SIZE_CATEGORIES.index(name) for name in categories]
-        ),
+        (Dimension.MODEL_SIZE, Basis.REALISED): _params(events),
+        (Dimension.MODEL_SIZE, Basis.CATEGORY): _floats(list(map(SIZE_CODES.get, categories))),
         (Dimension.ATTEMPTS, Basis.DOSE): numbers["retry_limit"] + 1,
         (Dimension.ATTEMPTS, Basis.REALISED): numbers["retry_count"] + 1,
     }
@@ -95,7 +123,7 @@ def to_columns(events: Sequence[RunEvent], completed: Floats, settings: Settings
         mask=mask,
         policy=np.asarray(policy, dtype=np.int64),
         complexity=difficulty,
-        dimensions={key: column for key, column in dimensions.items() if not np.isnan(column).all()},
+        dimensions=dimensions,
         keys=_keys(events, settings, difficulty, categories),
     )
 
@@ -107,13 +135,31 @@ def _transposed(events: Sequence[RunEvent], names: Sequence[str]) -> list[tuple[
 
 
 def _floats(column: Sequence[float | None]) -> Floats:
-    return np.array(column, dtype=np.float64)
+    missing = column.count(None)
+    if missing == len(column):
+        return np.full(len(column), np.nan)
+    if missing:
+        return np.array(column, dtype=np.float64)
+    # Complete columns go through the array module, which reads Python numbers three times as fast.
+    return np.frombuffer(array("d", column))  # type: ignore[arg-type]
 
 
-def _params(event: RunEvent) -> float | None:
-    if event.model_params_b is not None:
-        return event.model_params_b
-    return params_field(event) if event.project_characteristics else None
+def _params(events: Sequence[RunEvent]) -> Floats:
+    plain = [event.model_params_b for event in events]
+    if None not in plain:
+        return _floats(plain)
+    return _floats(
+        [params_field(event) if value is None else value for value, event in zip(plain, events, strict=True)]
+    )
+
+
+def _difficulty(events: Sequence[RunEvent], settings: Settings) -> Floats:
+    plain = [event.task_complexity for event in events]
+    try:
+        return np.frombuffer(array("d", plain))  # type: ignore[arg-type]
+    except TypeError:
+        scale = settings.complexity_scale.model_dump()
+        return _floats([complexity(event, scale) for event in events])
 
 
 def _outcomes(numbers: Mapping[str, Floats], count: int) -> tuple[Ints, Floats, Floats]:
@@ -159,15 +205,16 @@ def _key_column(
     key: str, events: Sequence[RunEvent], difficulty: Floats, categories: Sequence[str | None]
 ) -> Sequence[str | None]:
     if key == "complexity_band":
-        return [None if math.isnan(value) else complexity_band(value) for value in difficulty.tolist()]
+        bands = np.searchsorted(BAND_BOUNDS, difficulty, side="right")
+        return list(map(BAND_NAMES.__getitem__, np.where(np.isnan(difficulty), len(BAND_NAMES) - 1, bands).tolist()))
     if key == "model_size_category":
         return categories
-    if key in CHARACTERISTIC_FALLBACKS:
-        plain = list(map(attrgetter(key), events))
-        if None not in plain and "" not in plain:
-            return plain if key != "model_params_b" else [str(value) for value in plain]
-        return [value or text_field(event, key) for value, event in zip(plain, events, strict=True)]
-    return [_characteristic(event, key) for event in events]
+    if key not in CHARACTERISTIC_FALLBACKS:
+        return [_characteristic(event, key) for event in events]
+    plain = list(map(attrgetter(key), events))
+    if key == "model_params_b" or None in plain:
+        return [text_field(event, key) for event in events]
+    return plain
 
 
 def _characteristic(event: RunEvent, key: str) -> str | None:

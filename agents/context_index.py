@@ -1,5 +1,6 @@
 """Number the contexts that a partition has met, with a cap on the distinct values of each key list."""
 
+from array import array
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -10,6 +11,9 @@ from models.contexts import GLOBAL, OTHER, context_id, context_pairs
 NONE = -1
 GLOBAL_CODE = 0
 
+Value = str | None | tuple[str | None, ...]
+"""What a look-up knows a context by: the value of its key, or the values of its keys where it has several."""
+
 
 class ContextIndex:
     """Codes of contexts: 0 is global. Past the cap of a key list, new values share its context "other"."""
@@ -19,7 +23,7 @@ class ContextIndex:
         self._cap = cap
         self.ids: list[str] = [GLOBAL]
         self._code_of_id: dict[str, int] = {GLOBAL: GLOBAL_CODE}
-        self._codes: list[dict[tuple[str, ...], int]] = [{} for _ in self._key_lists]
+        self._codes: list[dict[Value, int]] = [{} for _ in self._key_lists]
 
     def restore(self, contexts: Iterable[str]) -> None:
         """Take up contexts that stored cells belong to, so that the cap counts them."""
@@ -28,21 +32,25 @@ class ContextIndex:
             pairs = context_pairs(context)
             position = positions.get(tuple(key for key, _ in pairs))
             if position is not None:
-                self._codes[position].setdefault(tuple(value for _, value in pairs), self._code(context))
+                values = tuple(value for _, value in pairs)
+                self._codes[position].setdefault(values if len(values) > 1 else values[0], self._code(context))
 
     def codes(self, columns: dict[str, Sequence[str | None]], rows: int) -> NDArray[np.int64]:
         """Give the context codes of each row: [N, 1 + key lists], the global one first, -1 where a key is missing."""
         codes = np.zeros((rows, 1 + len(self._key_lists)), dtype=np.int64)
         for position, keys in enumerate(self._key_lists):
             known = self._codes[position]
-            values = list(zip(*(columns[key] for key in keys), strict=True))
+            values: Sequence[Value] = (
+                columns[keys[0]] if len(keys) == 1 else list(zip(*(columns[key] for key in keys), strict=True))
+            )
             found = list(map(known.get, values))
             if None in found:
                 for value in dict.fromkeys(value for value, code in zip(values, found, strict=True) if code is None):
-                    known[value] = NONE if None in value else self._new(position, value)
+                    parts = value if isinstance(value, tuple) else (value,)
+                    known[value] = self._new(position, tuple(filter(None, parts))) if all(parts) else NONE
                 found = list(map(known.__getitem__, values))
                 self._forget_overflow(position)
-            codes[:, 1 + position] = np.array(found, dtype=np.int64)
+            codes[:, 1 + position] = np.frombuffer(array("q", found), dtype=np.int64)  # type: ignore[arg-type]
         return codes
 
     def _new(self, position: int, value: tuple[str, ...]) -> int:

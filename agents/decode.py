@@ -42,26 +42,30 @@ class EventDecoder:
 
     def decode_batch(self, values: Sequence[bytes | None]) -> Decoded:
         """Decode every record; a bad one becomes a rejection with its reason."""
-        strict, limit = self._strict, self._max_bytes
         events: list[RunEvent] = []
-        indices: list[int] = []
+        indices = list(range(len(values)))
         rejections: list[Rejection] = []
-        for index, value in enumerate(values):
+        records = iter(values)
+        decode = self._strict if self._all_small(values) else self.decode
+        while True:
             try:
-                # The common case costs one typed decode; everything else is sorted out in `decode`.
-                event = strict(value) if value is not None and len(value) <= limit else self.decode(value)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+                # `extend` keeps what it has decoded when a record raises, and the iterator stands behind that record.
+                events.extend(map(decode, records))
+            except (InvalidEvent, msgspec.MsgspecError, UnicodeDecodeError):
+                index = len(events) + len(rejections)
                 try:
-                    event = self.decode(value)
+                    events.append(self.decode(values[index]))
                 except InvalidEvent as error:
                     rejections.append(Rejection(index, str(error)))
-                    continue
-            except InvalidEvent as error:
-                rejections.append(Rejection(index, str(error)))
-                continue
-            events.append(event)
-            indices.append(index)
+            else:
+                break
+        if rejections:
+            rejected = {rejection.index for rejection in rejections}
+            indices = [index for index in indices if index not in rejected]
         return Decoded(events, indices, rejections)
+
+    def _all_small(self, values: Sequence[bytes | None]) -> bool:
+        return None not in values and max(map(len, values), default=0) <= self._max_bytes  # type: ignore[arg-type]
 
     def decode(self, value: bytes | None) -> RunEvent:
         """Decode one record.

@@ -53,6 +53,12 @@ class SeenRuns:
         verdicts = np.zeros(len(ids), dtype=np.int8)
         place, first = self._place, self._next
         fresh: list[int] = []
+        # The common case: every run is new, and none occurs twice.
+        if place.keys().isdisjoint(ids) and len(set(ids)) == len(ids):
+            place.update(zip(ids, range(first, first + len(ids)), strict=True))
+            self._append(range(len(ids)), ids, contents, offsets, revisions)
+            self._evict()
+            return verdicts
         for index, run in enumerate(ids):
             found = place.setdefault(run, first + len(fresh))
             if found == first + len(fresh):
@@ -107,7 +113,7 @@ class SeenRuns:
 
     def _append(
         self,
-        fresh: list[int],
+        fresh: Sequence[int],
         ids: Sequence[int],
         contents: Sequence[int],
         offsets: Sequence[int],
@@ -119,10 +125,10 @@ class SeenRuns:
             part = fresh[done : done + BLOCK - at]
             block = self._blocks.setdefault(number, np.zeros(BLOCK, dtype=ENTRY))
             target = block[at : at + len(part)]
-            target["id"] = np.fromiter((ids[i] for i in part), dtype=np.uint64, count=len(part))
-            target["content"] = np.fromiter((contents[i] for i in part), dtype=np.uint64, count=len(part))
-            target["offset"] = np.fromiter((offsets[i] for i in part), dtype=np.int64, count=len(part))
-            target["revision"] = np.fromiter((revisions[i] for i in part), dtype=np.int64, count=len(part))
+            target["id"] = [ids[i] for i in part]
+            target["content"] = [contents[i] for i in part]
+            target["offset"] = [offsets[i] for i in part]
+            target["revision"] = [revisions[i] for i in part]
             self._dirty.add(number)
             self._next += len(part)
             done += len(part)

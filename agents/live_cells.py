@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.columns import Columns, DimensionBasis
+from agents.columns import Columns, DimensionBasis, observed_outcomes
 from agents.context_index import ContextIndex
 from agents.memberships import compress, memberships
 from agents.moment_table import MomentTable
@@ -25,9 +25,6 @@ CATEGORY = (Dimension.MODEL_SIZE, Basis.CATEGORY)
 POLICY_BIT = 5
 MASKS = 1 << POLICY_BIT
 OUTCOMES = len(OUTCOME_VARIABLES)
-
-BITS = (1, 2, 4, 8, 4, 16, 2, 8)
-"""For each outcome variable the bit of the mask that says it is observed (models.dimensions.MASK_BITS)."""
 
 # A value's code within its dimension: 0..64 integers, then bins, then model sizes in order of appearance.
 FIRST_BIN = LARGEST_OWN_VALUE + 1
@@ -78,8 +75,8 @@ class LiveCells:
         groups = group_codes(columns)
         own: list[tuple[int, Ints]] = []
         for number, key in enumerate(DIMENSION_BASES):
-            x = columns.dimensions.get(key)
-            if x is None:
+            x = columns.dimensions[key]
+            if np.isnan(x).all():
                 continue
             codes = self._value_codes(key, x)
             slots = np.where(codes >= 0, groups * VALUE_CODES + codes, -1)
@@ -172,11 +169,6 @@ class LiveCells:
         if code >= FIRST_BIN:
             return f"{BIN_MARK}{code - FIRST_BIN + LOWEST_BIN}"
         return str(code)
-
-
-def observed_outcomes(groups: Ints) -> NDArray[np.bool_]:
-    """Tell which outcome variables the runs of each group carry: [groups, 8]."""
-    return (groups[:, None] & np.array(BITS)) != 0
 
 
 def _observed(crossings: Ints, names: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.columns import Columns
+from agents.columns import Columns, observed_outcomes
 from agents.context_index import ContextIndex
-from agents.live_cells import group_codes, observed_outcomes, split_group
-from agents.memberships import memberships
+from agents.live_cells import group_codes, split_group
+from agents.memberships import compress, memberships
 from agents.moment_table import MomentTable
 from analytics.fold import fold
 from models.cells import GramKey
@@ -69,10 +69,8 @@ class LiveGrams:
         self._retire()
         buckets = np.where(buckets <= self._last_in_history, HISTORY, buckets)
         phi, presence = _regressors(columns)
-        groups = group_codes(columns)
-        rows = np.column_stack((buckets, groups, presence))
-        distinct, slots = np.unique(rows, axis=0, return_inverse=True)
-        membership, crossings = memberships(contexts, slots.reshape(-1, 1), len(distinct))
+        distinct, slots = _distinct(buckets, group_codes(columns), presence)
+        membership, crossings = memberships(contexts, slots[:, None], len(distinct))
         keys = [self._key(crossing, distinct) for crossing in crossings.tolist()]
         encoded = [key.encode() for key in keys]
         y = np.column_stack((phi, columns.outcomes[:, : len(OUTCOMES)]))
@@ -107,6 +105,17 @@ class LiveGrams:
                 self.table.remove(encoded)
 
 
+def _distinct(buckets: Ints, groups: Ints, presence: Ints) -> tuple[Ints, Ints]:
+    """List the distinct (bucket, group, presence) [S, 3], and each event's place among them."""
+    first = int(buckets.min())
+    shapes, shape = compress(groups * STATES ** len(REGRESSORS) + presence)
+    spans, span = compress(buckets - first)
+    slots, slot = compress(span * len(shapes) + shape)
+    bucket = first + spans[slots // len(shapes)]
+    group, present = np.divmod(shapes[slots % len(shapes)], STATES ** len(REGRESSORS))
+    return np.column_stack((bucket, group, present)), slot
+
+
 def _regressors(columns: Columns) -> tuple[Floats, Ints]:
     """Build φ [N, 7], 0 where absent, and each event's presence code: one base-3 digit a regressor."""
     rows = len(columns)
@@ -115,9 +124,12 @@ def _regressors(columns: Columns) -> tuple[Floats, Ints]:
     for position, dimension in enumerate(Dimension):
         state = np.zeros(rows, dtype=np.int64)
         for basis in reversed([basis for basis in BASES[dimension] if basis != "category"]):
-            x = columns.dimensions.get((dimension, basis))
-            if x is not None:
-                present = x > 0
+            x = columns.dimensions[dimension, basis]
+            present = x > 0
+            if present.all():
+                phi[:, position] = np.log(x)
+                state[:] = DOSE if basis == "dose" else REALISED
+            elif present.any():
                 phi[present, position] = np.log(x[present])
                 state[present] = DOSE if basis == "dose" else REALISED
         presence = presence * STATES + state

@@ -95,24 +95,25 @@ class MomentTable:
             folded: The batch's moments by cell.
             observed: Which variables each cell's runs carry [cells, V]; the means of the others are set to 0.
         """
-        _, _, comoment = self._merged(keys, folded.moments)
+        rows = self._rows_of(keys)
+        n, mean, comoment = folded.moments
+        mean *= observed
+        merged = self._merged(rows, folded.moments)
         first, second = triangle(self._variables)
-        # Success is 0 or 1 about a centre of 0.5: its sums are exact.
-        lost = folded.error > EXACTNESS * comoment[:, first == second]
-        lost[:, 0] = False
+        lost = folded.error > EXACTNESS * merged[2][:, first == second]
         doubtful = np.flatnonzero(lost.any(axis=1))
         if len(doubtful):
-            for all_cells, again in zip(folded.moments, folded.refine(doubtful), strict=True):
-                all_cells[doubtful] = again
-        n, mean, comoment = folded.moments
-        self.merge(keys, (n, mean * observed, comoment))
+            n[doubtful], mean[doubtful], comoment[doubtful] = folded.refine(doubtful)
+            mean *= observed
+            again = self._merged(rows[doubtful], (n[doubtful], mean[doubtful], comoment[doubtful]))
+            for part, refined in zip(merged, again, strict=True):
+                part[doubtful] = refined
+        self._put(rows, merged)
 
     def merge(self, keys: Sequence[bytes], moments: Moments) -> None:
         """Merge moments into the rows of distinct keys; a new key starts empty."""
         rows = self._rows_of(keys)
-        n, mean, comoment = self._merged(keys, moments)
-        self._n[rows], self._mean[rows], self._comoment[rows] = n, mean, comoment
-        self._dirty[rows] = True
+        self._put(rows, self._merged(rows, moments))
 
     def set_bucket(self, key: bytes, bucket: int) -> None:
         """Set the bucket word of a key that the current batch has touched."""
@@ -150,10 +151,16 @@ class MomentTable:
         return changes
 
     def _rows_of(self, keys: Sequence[bytes]) -> NDArray[np.int64]:
-        return np.array([self._row(key) for key in keys], dtype=np.int64)
+        found = list(map(self._rows.get, keys))
+        if None in found:
+            found = [self._row(key) for key in keys]
+        return np.array(found, dtype=np.int64)
 
-    def _merged(self, keys: Sequence[bytes], moments: Moments) -> Moments:
-        rows = self._rows_of(keys)
+    def _put(self, rows: NDArray[np.int64], moments: Moments) -> None:
+        self._n[rows], self._mean[rows], self._comoment[rows] = moments
+        self._dirty[rows] = True
+
+    def _merged(self, rows: NDArray[np.int64], moments: Moments) -> Moments:
         return merge(self._n[rows], self._mean[rows], self._comoment[rows], *moments)
 
     def _row(self, key: bytes) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import xxhash
 
 from agents.accept import accept, import_id_of
-from agents.columns import to_columns
+from agents.columns import Columns, to_columns
 from agents.context_index import ContextIndex
 from agents.decode import EventDecoder, Rejection
 from agents.dedupe import SeenRuns, Verdict
@@ -27,6 +27,7 @@ from models.topics import CELLS_TABLE, DEDUPE_TABLE, GRAMS_TABLE, IMPORTS_TABLE,
 CUT = "cut"
 BARRIER = "barrier"
 TALLY = "tally"
+CHUNK = 1000
 
 hash64 = xxhash.xxh64_intdigest
 
@@ -128,30 +129,35 @@ class Observer:
         self.counts.batches += 1
         if not len(fresh):
             return
-        accepted = accept(fresh, self._decoder, self._settings)
-        for rejection in accepted.rejections:
-            self._reject(fresh, rejection.index, rejection.reason)
-        for index in accepted.misplaced:
-            self._republish(fresh, index, accepted.misplaced[index])
-        events, indices = accepted.events, accepted.indices
-        verdicts = self._seen.judge(
-            accepted.id_hashes,
-            [hash64(fresh.values[index] or b"") for index in indices],
-            [fresh.offsets[index] for index in indices],
-            [event.revision for event in events],
-        )
-        self._tally(fresh, indices, verdicts.tolist(), accepted.rejections)
-        if verdicts.any():
-            new = np.flatnonzero(verdicts == Verdict.NEW).tolist()
-            events, completed = [events[index] for index in new], accepted.completed[new]
-        else:
-            completed = accepted.completed
-        if events:
-            columns = to_columns(events, completed, self._settings)
-            contexts = self._contexts.codes(columns.keys, len(events))
+        # Small chunks keep decoded events in the processor's cache until they are columns.
+        parts = [self._admit(fresh.slice(at, at + CHUNK)) for at in range(0, len(fresh), CHUNK)]
+        runs = [part for part in parts if part is not None]
+        if runs:
+            columns = Columns.joined(runs)
+            contexts = self._contexts.codes(columns.keys, len(columns))
             self._cells.fold(columns, contexts)
             self._grams.fold(columns, contexts)
         self._next_offset = fresh.offsets[-1] + 1
+
+    def _admit(self, batch: Batch) -> Columns | None:
+        """Reject, set apart and count the records of a chunk; what remains are the columns of new runs."""
+        accepted = accept(batch, self._decoder, self._settings)
+        for rejection in accepted.rejections:
+            self._reject(batch, rejection.index, rejection.reason)
+        for index, partition in accepted.misplaced.items():
+            self._republish(batch, index, partition)
+        events, indices, completed = accepted.events, accepted.indices, accepted.completed
+        verdicts = self._seen.judge(
+            accepted.id_hashes,
+            [hash64(batch.values[index] or b"") for index in indices],
+            [batch.offsets[index] for index in indices],
+            [event.revision for event in events],
+        )
+        self._tally(batch, indices, verdicts.tolist(), accepted.rejections)
+        if verdicts.any():
+            new = np.flatnonzero(verdicts == Verdict.NEW).tolist()
+            events, completed = [events[index] for index in new], completed[new]
+        return to_columns(events, completed, self._settings) if events else None
 
     def drain(self) -> Flush:
         """Take everything that changed since the last drain."""

@@ -11,6 +11,7 @@ from analytics.moments import Moments, triangle
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+HALF = 0.5
 ROUNDING = 4 * float(np.finfo(np.float64).eps)
 
 
@@ -86,11 +87,16 @@ def fold(membership: Membership, y: Floats, centre: Floats, origin: Floats | Non
     products = np.empty((rows, 1 + v + len(first)))
     products[:, 0] = 1.0
     products[:, 1 : 1 + v] = z
-    np.multiply(z[:, first], z[:, second], out=products[:, 1 + v :])
+    at = 1 + v
+    for i in range(v):
+        np.multiply(z[:, i : i + 1], z[:, i:], out=products[:, at : at + v - i])
+        at += v - i
     sums = membership.one_hot().T @ products
     n, shift, raw = sums[:, 0].copy(), sums[:, 1 : 1 + v] / sums[:, :1], sums[:, 1 + v :]
     comoment = raw - n[:, None] * shift[:, first] * shift[:, second]
     comoment[n == 1] = 0.0
     error = ROUNDING * raw[:, first == second]
     error[n == 1] = 0.0
+    # Values 0 and 1 about a half have exact sums: what is zero there is zero.
+    error[(comoment[:, first == second] == 0) & (np.abs(shift) == HALF)] = 0.0
     return Folded((n, start + (centre + shift), comoment), error, membership, y, start)

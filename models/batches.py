@@ -24,6 +24,21 @@ class Batch:
     def __len__(self) -> int:
         return len(self.offsets)
 
+    def slice(self, start: int, stop: int) -> "Batch":
+        """Keep the records from one place up to another."""
+        if start == 0 and stop >= len(self):
+            return self
+        cut = slice(start, stop)
+        return Batch(
+            self.topic,
+            self.partition,
+            self.offsets[cut],
+            self.timestamps[cut],
+            self.keys[cut],
+            self.values[cut],
+            self.headers[cut],
+        )
+
     def take(self, indices: Sequence[int]) -> "Batch":
         """Keep the records at the given places."""
         return Batch(

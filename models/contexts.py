@@ -7,6 +7,7 @@ GLOBAL = "global"
 OTHER = "other"
 
 BANDS: tuple[tuple[float, str], ...] = ((0.2, "trivial"), (0.5, "low"), (0.8, "medium"))
+HIGHEST_BAND = "high"
 
 
 def complexity_band(complexity: float) -> str:
@@ -14,7 +15,7 @@ def complexity_band(complexity: float) -> str:
     for upper, name in BANDS:
         if complexity < upper:
             return name
-    return "high"
+    return HIGHEST_BAND
 
 
 def context_id(pairs: Sequence[tuple[str, str]]) -> str:
