@@ -100,8 +100,9 @@ class LiveCells:
         return np.where(present, codes, -1)
 
     def _size_codes(self, x: Floats, present: NDArray[np.bool_]) -> Ints:
-        for size in sorted(set(x[present].tolist()) - self._sizes.keys()):
-            if len(self._sizes) < MOST_SIZES:
+        # In the order of their appearance, so that it does not matter where batches end.
+        for size in dict.fromkeys(x[present].tolist()):
+            if size not in self._sizes and len(self._sizes) < MOST_SIZES:
                 self._sizes[size] = FIRST_SIZE + len(self._sizes)
         known = [self._sizes.get(size, -1) for size in x.tolist()]
         codes = np.array(known, dtype=np.int64)

@@ -97,15 +97,13 @@ class MomentTable:
         """
         rows = self._rows_of(keys)
         n, mean, comoment = folded.moments
-        mean *= observed
-        merged = self._merged(rows, folded.moments)
+        merged = self._merged(rows, (n, mean * observed, comoment))
         first, second = triangle(self._variables)
         lost = folded.error > EXACTNESS * merged[2][:, first == second]
         doubtful = np.flatnonzero(lost.any(axis=1))
         if len(doubtful):
-            n[doubtful], mean[doubtful], comoment[doubtful] = folded.refine(doubtful)
-            mean *= observed
-            again = self._merged(rows[doubtful], (n[doubtful], mean[doubtful], comoment[doubtful]))
+            n, mean, comoment = folded.refine(doubtful)
+            again = self._merged(rows[doubtful], (n, mean * observed[doubtful], comoment))
             for part, refined in zip(merged, again, strict=True):
                 part[doubtful] = refined
         self._put(rows, merged)

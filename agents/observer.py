@@ -19,7 +19,7 @@ from agents.rejects import reject_record
 from agents.tallies import Tallies, Tally
 from analytics.partitions import partition_of
 from models.batches import Batch, Headers
-from models.cells import CellKey
+from models.cells import GramKey
 from models.errors import StackError
 from models.settings import Settings
 from models.topics import CELLS_TABLE, DEDUPE_TABLE, GRAMS_TABLE, IMPORTS_TABLE, REJECTED, RUNS, STATS, TABLES
@@ -117,7 +117,8 @@ class Observer:
                 f"{self._settings.validation_hash}): start with the settings that built them"
             )
         self._next_offset = cut.offset
-        self._contexts.restore(dict.fromkeys(CellKey.decode(key).context for key in cells))
+        # A run without any dimension has no cell, but every run has a Gram: so the cap counts the same contexts again.
+        self._contexts.restore(dict.fromkeys(GramKey.decode(key).context for key in tables[GRAMS_TABLE]))
         self._cells.load(list(cells.items()))
         self._grams.load(list(tables[GRAMS_TABLE].items()))
         self._seen.load(list(tables[DEDUPE_TABLE].items()))

@@ -37,7 +37,7 @@ class Membership:
 class Folded:
     """The moments of every cell of a batch.
 
-    `error` [cells, V] bounds what rounding may have cost each variable's sum of squares. Where that is too much for
+    `error` [cells, V] estimates what rounding may have cost each variable's sum of squares. Where that is too much for
     the cell that the moments are merged into, `refine` computes them again without that cost.
     """
 
@@ -62,7 +62,9 @@ class Folded:
         correction = (entries @ residual) / n[:, None]
         residual -= correction[cell_of_entry]
         first, second = triangle(self.y.shape[1])
-        return n, origin + mean + correction, entries @ (residual[:, first] * residual[:, second])
+        comoment = entries @ (residual[:, first] * residual[:, second])
+        _clear_constants(comoment)
+        return n, origin + mean + correction, comoment
 
 
 def fold(membership: Membership, y: Floats, centre: Floats, origin: Floats | None = None) -> Folded:
@@ -95,8 +97,19 @@ def fold(membership: Membership, y: Floats, centre: Floats, origin: Floats | Non
     n, shift, raw = sums[:, 0].copy(), sums[:, 1 : 1 + v] / sums[:, :1], sums[:, 1 + v :]
     comoment = raw - n[:, None] * shift[:, first] * shift[:, second]
     comoment[n == 1] = 0.0
-    error = ROUNDING * raw[:, first == second]
+    _clear_constants(comoment)
+    # The roundings of a sum of n terms of one sign add up as a random walk.
+    error = ROUNDING * np.sqrt(1 + n / 32)[:, None] * raw[:, first == second]
     error[n == 1] = 0.0
     # Values 0 and 1 about a half have exact sums: what is zero there is zero.
     error[(comoment[:, first == second] == 0) & (np.abs(shift) == HALF)] = 0.0
     return Folded((n, start + (centre + shift), comoment), error, membership, y, start)
+
+
+def _clear_constants(comoment: Floats) -> None:
+    """Set to zero what rounding left between a variable that is the same in a whole cell and all others."""
+    v = round((np.sqrt(8 * comoment.shape[1] + 1) - 1) / 2)
+    first, second = triangle(v)
+    constant = comoment[:, first == second] == 0
+    if constant.any():
+        comoment[constant[:, first] | constant[:, second]] = 0.0

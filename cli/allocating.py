@@ -30,6 +30,7 @@ METHODS: dict[How, Method] = {How.EXACT: "exact", How.REFERENCE: "reference"}
 
 
 def allocate(
+    *,
     budget: Annotated[float, typer.Option("--budget", metavar="USD", help="What the run may cost, US dollars.")],
     task: Annotated[
         str,
@@ -109,4 +110,6 @@ def _task(text: str) -> dict[str, Any]:
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
     except msgspec.MsgspecError as error:
-        raise typer.BadParameter(f"--task is not a JSON object ({error}): give one such as {{\"project\": \"a\"}}") from None
+        raise typer.BadParameter(
+            f'--task is not a JSON object ({error}): give one such as {{"project": "a"}}'
+        ) from None

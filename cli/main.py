@@ -4,16 +4,29 @@ import sys
 
 import typer
 
-from cli import worker
+from cli import allocating, demo, doctor, fitting, importing, laws, query, settings_table, simulating, topics, up, worker
 from models.errors import ScalingError
 
 app = typer.Typer(
     name="scaling",
     help="Learn live, from run-completion events, what more agents, iterations, parallelism, context, model size and "
     "retries are worth.",
+    epilog="Exit codes: 0 it worked; 1 an error that the message explains; 2 wrong usage; 3 an import finished with "
+    "rejected records; 4 not all intervals of the demo covered the truth; 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command()(demo.demo)
+app.command()(up.up)
+app.command("import")(importing.import_files)
+app.command()(fitting.fit)
+app.command("simulate")(simulating.simulate_runs)
+app.command()(laws.laws)
+app.command()(query.query)
+app.command()(allocating.allocate)
+app.command()(doctor.doctor)
+app.command()(settings_table.settings)
+app.add_typer(topics.app, name="topics")
 app.add_typer(worker.app, name="worker")
 
 

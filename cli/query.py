@@ -24,7 +24,9 @@ def query(
         list[str] | None,
         typer.Option("--param", metavar="NAME=VALUE", help="The value of a parameter; may be repeated."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document: the same as --format JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document: the same as --format JSON.")
+    ] = False,
     state: StateOption = None,
 ) -> None:
     """Query ClickHouse and print its answer as it comes. Nothing can be written this way.

@@ -4,11 +4,12 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from chdb.session import Session
 
-from deploy.statements import answers, output_format, split_insert
+from deploy.statements import answers, output_format, quoted, split_insert
 from models.errors import QueryError, StackError
 
 CODE = re.compile(r"Code: (\d+)\.")
@@ -47,16 +48,6 @@ class Result:
     summary: Mapping[str, int]
 
 
-def quoted(text: str, quote: str) -> str:
-    r"""Quote text for SQL.
-
-    >>> quoted("it's", "'")
-    "'it\\'s'"
-    """
-    escaped = text.replace("\\", "\\\\").replace(quote, "\\" + quote)
-    return f"{quote}{escaped}{quote}"
-
-
 class Engine:
     """The engine that owns a folder.
 
@@ -81,6 +72,10 @@ class Engine:
                 f"ClickHouse cannot open {folder}: stop what else uses it, or choose another state folder ({error})"
             )
             raise StackError(message) from error
+        self._uploads = folder / "uploads"
+        self._uploads.mkdir(exist_ok=True)
+        for left in self._uploads.iterdir():  # what a kill has left
+            left.unlink()
 
     def close(self) -> None:
         """Give the folder back."""
@@ -108,16 +103,17 @@ class Engine:
         finally:
             connection.close()
 
-    @staticmethod
-    def _insert_or_query(connection: Any, statement: Statement) -> Result:  # noqa: ANN401 - chDB's untyped session
+    def _insert_or_query(self, connection: Any, statement: Statement) -> Result:  # noqa: ANN401 - chDB's untyped session
         insert = split_insert(statement.text)
-        if insert is not None:
-            with connection.send_insert(insert.statement, insert.format) as rows:
-                if insert.data:
-                    rows.append(insert.data)
-                done = rows.finish()
-            return Result(b"", None, {"written_rows": done.rows_written, "written_bytes": done.bytes_written})
-        text = statement.text.decode(errors="replace")
+        if insert is None:
+            return self._query(connection, statement, statement.text.decode(errors="replace"))
+        with NamedTemporaryFile(dir=self._uploads, prefix="insert-") as file:
+            file.write(insert.data)
+            file.flush()
+            return self._query(connection, statement, insert.from_file(Path(file.name)))
+
+    @staticmethod
+    def _query(connection: Any, statement: Statement, text: str) -> Result:  # noqa: ANN401 - as above
         answer = connection.query(text, statement.default_format, params=dict(statement.parameters))
         body = answer.bytes() or b""
         summary = {

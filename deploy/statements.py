@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 # Comments and quoted text are whole tokens, so that a word inside them is never taken for a keyword.
 TOKEN = re.compile(
@@ -19,11 +20,27 @@ INLINE = {b"VALUES", b"SELECT", b"WITH"}
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """An INSERT ... FORMAT statement taken apart: the statement without its FORMAT clause, the format, the data."""
+    """An INSERT ... [SETTINGS ...] FORMAT statement taken apart."""
 
-    statement: str
+    head: str
+    settings: str
     format: str
     data: bytes
+
+    def from_file(self, path: Path) -> str:
+        """Write the statement that reads the data from a file."""
+        infile = f"FROM INFILE {quoted(str(path), chr(39))} COMPRESSION 'none'"
+        return "\n".join([self.head, infile, self.settings, f"FORMAT {self.format}"])
+
+
+def quoted(text: str, quote: str) -> str:
+    r"""Quote text for SQL.
+
+    >>> quoted("it's", "'")
+    "'it\\'s'"
+    """
+    escaped = text.replace("\\", "\\\\").replace(quote, "\\" + quote)
+    return f"{quote}{escaped}{quote}"
 
 
 def split_insert(text: bytes) -> Insert | None:
@@ -33,6 +50,7 @@ def split_insert(text: bytes) -> Insert | None:
     after the blanks behind it.
     """
     depth = 0
+    settings_at: int | None = None
     format_at: int | None = None
     first = True
     for token in TOKEN.finditer(text):
@@ -47,9 +65,13 @@ def split_insert(text: bytes) -> Insert | None:
             start = DATA_START.match(text, token.end())
             assert start is not None
             name = token.group().decode(errors="replace")
-            return Insert(text[:format_at].decode(errors="replace").rstrip(), name, text[start.end() :])
+            head_end = format_at if settings_at is None else settings_at
+            head, settings = text[:head_end].decode(errors="replace"), text[head_end:format_at].decode(errors="replace")
+            return Insert(head.rstrip(), settings.rstrip(), name, text[start.end() :])
         elif depth == 0 and word in INLINE:
             return None
+        elif depth == 0 and word == b"SETTINGS":
+            settings_at = token.start()
         elif depth == 0 and word == b"FORMAT":
             format_at = token.start()
         depth += {b"(": 1, b")": -1}.get(token.group(), 0)

@@ -48,7 +48,7 @@ ENGINE = ReplacingMergeTree(version)
 PARTITION BY xxHash64(agent_run_id) % 16
 ORDER BY agent_run_id;
 
--- The view that people query. Rows of one run never meet across partitions, so neither need FINAL.
+-- The view that people query. All rows of a run are in one partition, so FINAL need not merge across partitions.
 CREATE OR REPLACE VIEW {database}.observations AS
 SELECT * EXCEPT (version)
 FROM {database}.scaling_observations FINAL

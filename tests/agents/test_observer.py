@@ -305,7 +305,7 @@ def expect_moments(stored: Mapping[bytes, bytes], rows: Mapping[bytes, Sequence[
     """Compare stored moments with two passes over the raw rows in extended precision.
 
     Counts are exact and co-moments within 1e-12 √(C_ii C_jj), where a variable counts as spread by at least a
-    thousandth of its size: below that the rounding of the mean itself decides.
+    thousandth of its size, or of one: below that the rounding of the mean itself decides.
     """
     assert stored.keys() == rows.keys()
     for key, found in rows.items():
@@ -315,7 +315,7 @@ def expect_moments(stored: Mapping[bytes, bytes], rows: Mapping[bytes, Sequence[
         expected = y.sum(axis=0) / len(y)
         away = y - expected
         products = away.T @ away
-        size = np.abs(y).max(axis=0)
+        size = np.maximum(np.abs(y).max(axis=0), 1.0)
         spread = np.sqrt(np.diag(products) + len(y) * (size / 1000) ** 2)
         assert n[0] == len(y)
         assert (np.abs(mean[0] - expected) <= 1e-13 * size).all(), key
@@ -356,3 +356,131 @@ def test_any_cut_crash_and_replay_gives_the_tables_of_the_raw_rows(
     letters = [[record for record in one.records if record.topic == REJECTED] for one in (played, whole)]
     assert letters[0] == letters[1]
     assert len(letters[0]) == sum(b'""' in (value or b"") for value in stream.values)
+
+
+def test_history_and_buckets_together_hold_every_run() -> None:
+    """Late and retired hours go to history: over all buckets each context and group still counts every run."""
+    stream = stream_of(runs(3, 90), [], [])
+    grams = play(stream, [Step(10, "flush", 0), Step(25, "crash", 5), Step(9, "flush", 0)]).tables[GRAMS_TABLE]
+    found: defaultdict[tuple[str, str, str, int], float] = defaultdict(float)
+    buckets = set()
+    for name, value in grams.items():
+        key = GramKey.decode(name)
+        buckets.add(key.bucket)
+        found[key.context, key.source, key.presence, key.mask] += decode_rows([value], KINDS["gram"])[2][0][0]
+    expected: defaultdict[tuple[str, str, str, int], float] = defaultdict(float)
+    for name, rows in rows_of_grams(first_of_each_run(stream), 3).items():
+        key = GramKey.decode(name)
+        expected[key.context, key.source, key.presence, key.mask] += len(rows)
+    assert found == expected
+    assert None in buckets
+    assert len(buckets) == SETTINGS.buckets_kept + 1
+
+
+def test_contexts_that_have_no_value_cell_count_towards_the_cap_after_a_restart() -> None:
+    """A project that was seen with an outcome only keeps its place among the capped ones through a crash."""
+    events: list[Event] = [{"agent_run_id": "a", "project": "a", "success": True}]
+    events += [{"agent_run_id": name, "project": name, "agent_count": 1} for name in ("b", "c", "d", "e")]
+    stream = stream_of(events, [], [])
+    crashed = play(stream, [Step(1, "flush", 0), Step(0, "crash", 0)])
+    assert crashed.tables[CELLS_TABLE].keys() == play(stream, []).tables[CELLS_TABLE].keys()
+
+
+def test_which_model_sizes_have_cells_of_their_own_does_not_depend_on_batches() -> None:
+    """The first 512 sizes of a partition get their own cell, the rest share bins, however the stream is cut."""
+    order = random.Random(4).sample(range(1, 601), 600)  # noqa: S311 - a repeatable test
+    events = [{"agent_run_id": f"{size}", "model_params_b": size + 0.5, "success": True} for size in order]
+    stream = stream_of(events, [], [])
+    cut = play(stream, [Step(300, "flush", 0), Step(100, "crash", 50), Step(150, "go on", 0)])
+    whole = play(stream, [])
+    assert cut.tables[CELLS_TABLE].keys() == whole.tables[CELLS_TABLE].keys()
+    own = [CellKey.decode(name) for name in without(whole.tables[CELLS_TABLE], CUT_KEY)]
+    assert sum(not key.binned for key in own) == 512
+
+
+def test_a_correction_keeps_the_first_contribution_and_is_counted() -> None:
+    """Newer content of a known run changes no cell; duplicates and corrections are told apart in the import's tally."""
+    events = [
+        {"agent_run_id": "a", "agent_count": 2, "quality_score": 0.5},
+        {"agent_run_id": "a", "agent_count": 2, "quality_score": 0.9, "revision": 1},
+        {"agent_run_id": "a", "agent_count": 2, "quality_score": 0.5},
+        {"agent_run_id": "b", "agent_count": 2, "quality_score": 0.7},
+    ]
+    values = [json.dumps(event).encode() for event in events]
+    headers: list[Headers] = [[(IMPORT_HEADER, b"x|y")]] * 4
+    batch = Batch(RUNS, 0, [0, 1, 2, 3], [BEGIN * 1000] * 4, [None] * 4, values, headers)
+    tables = play(batch, []).tables
+    cell = CellKey(0, GLOBAL, Dimension.AGENT_COUNT, Basis.REALISED, "2", Source.OBSERVATIONAL, 2).encode()
+    _, _, (n, mean, _) = decode_rows([tables[CELLS_TABLE][cell]], KINDS["outcomes"])
+    assert (n[0], mean[0][1]) == (2, pytest.approx(0.6))
+    tally = msgspec.json.decode(tables[IMPORTS_TABLE][b"0|x_y"], type=Tally)
+    assert (tally.accepted, tally.corrected, tally.duplicate) == (2, 1, 1)
+
+
+def test_a_flush_publishes_its_cells_by_context_and_ends_with_a_barrier_on_every_partition() -> None:
+    """Snapshots equal the tables; each context has one stats partition; the barriers carry the cut and come last."""
+    configured = load_settings(partitions=4)
+    names = [f"run-{number}" for number in range(40)]
+    mine = [name for name in names if partition_of(name.encode(), 4) == 2]
+    events = [{"agent_run_id": name, "project": f"p{at % 5}", "agent_count": 1} for at, name in enumerate(mine)]
+    values = [json.dumps(event).encode() for event in events]
+    count = len(values)
+    batch = Batch(RUNS, 2, range(10, 10 + count), [BEGIN * 1000] * count, [None] * count, values, [()] * count)
+    observer = Observer(2, configured, EventDecoder(configured))
+    observer.observe(batch)
+    flush = observer.drain()
+    cells = {key: value for key, value in flush.tables[CELLS_TABLE].items() if key != b"2|cut"}
+    stats = [record for record in flush.records if record.topic == STATS]
+    snapshots = [record for record in stats if (record.key or b"").startswith(b"cell|")]
+    assert {(record.key or b"").removeprefix(b"cell|"): record.value for record in snapshots} == cells
+    for record in snapshots:
+        context = CellKey.decode((record.key or b"").removeprefix(b"cell|")).context
+        assert record.partition == partition_of(context.encode(), 4)
+    barriers = stats[-4:]
+    assert [(record.partition, record.key) for record in barriers] == [(at, b"barrier|2") for at in range(4)]
+    cut = Cut(10 + count, configured.validation_hash)
+    assert {record.value for record in barriers} == {msgspec.json.encode(cut)}
+
+
+def test_a_record_in_the_wrong_partition_is_sent_to_its_own_and_not_counted() -> None:
+    """It goes back to scaling.runs as it is, key and headers included, and no cell knows of it."""
+    configured = load_settings(partitions=4)
+    name = next(f"run-{number}" for number in range(40) if partition_of(f"run-{number}".encode(), 4) == 3)
+    value = json.dumps({"agent_run_id": name, "agent_count": 1}).encode()
+    headers: Headers = [(IMPORT_HEADER, b"i")]
+    observer = Observer(1, configured, EventDecoder(configured))
+    observer.observe(Batch(RUNS, 1, [5], [BEGIN * 1000], [b"odd"], [value], [headers]))
+    flush = observer.drain()
+    assert [record for record in flush.records if record.topic == RUNS] == [Record(RUNS, 3, b"odd", value, headers)]
+    assert flush.tables[CELLS_TABLE].keys() == {b"1|cut"}
+    assert flush.offset == 6
+    assert (observer.counts.misplaced, observer.counts.accepted) == (1, 0)
+
+
+def test_a_second_drain_holds_only_what_changed_since() -> None:
+    """Cells that no event touched are not written again, and a replay is counted but writes nothing."""
+    stream = stream_of(
+        [{"agent_run_id": "a", "agent_count": 1}, {"agent_run_id": "b", "parallelism_level": 2}], [], []
+    )
+    observer = opened({table: {} for table in TABLES})
+    observer.observe(stream.take([0]))
+    observer.drain()
+    observer.observe(stream)
+    keys = [CellKey.decode(key) for key in observer.drain().tables[CELLS_TABLE] if key != CUT_KEY]
+    assert {key.dimension for key in keys} == {Dimension.PARALLELISM_LEVEL}
+    observer.observe(stream)
+    assert observer.drain().tables == {
+        CELLS_TABLE: {CUT_KEY: msgspec.json.encode(Cut(stream.offsets[-1] + 1, SETTINGS.validation_hash))},
+        GRAMS_TABLE: {},
+        DEDUPE_TABLE: {},
+        IMPORTS_TABLE: {},
+    }
+    assert observer.counts.replayed == 3
+
+
+def test_tables_of_other_settings_are_refused() -> None:
+    """A worker whose settings read events differently stops with a sentence that names both hashes."""
+    tables = play(stream_of(runs(1, 3), [], []), []).tables
+    other = load_settings(partitions=1, bucket_seconds=60)
+    with pytest.raises(StackError, match=f"{SETTINGS.validation_hash}, now {other.validation_hash}"):
+        opened(tables, other)

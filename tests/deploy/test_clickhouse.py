@@ -105,6 +105,23 @@ def test_a_broken_insert_leaves_nothing(client: Client, table: str) -> None:
     assert client.command(f"SELECT count() FROM {table}") == 0
 
 
+def test_settings_and_limits_hold_for_inserts_too(client: Client, services: Settings, table: str) -> None:
+    """An insert obeys the settings of its URL and of its text, and the server's own limits."""
+    client.command(f"CREATE TABLE {table}_parted (id UInt64) ENGINE = MergeTree PARTITION BY id ORDER BY id")
+    try:
+        with pytest.raises(DatabaseError, match="TOO_MANY_PARTS"):
+            client.insert(f"{table}_parted", [[number] for number in range(101)], column_names=["id"])
+        limited = f"INSERT INTO {table}_parted SETTINGS max_partitions_per_insert_block = 1 FORMAT CSV\n1\n2".encode()
+        assert ask(services, "POST", "/", limited)[1]["x-clickhouse-exception-code"] == "252"
+        unknown = f'INSERT INTO {table}_parted FORMAT JSONEachRow\n{{"id": 1, "more": 2}}'.encode()
+        assert ask(services, "POST", "/?input_format_skip_unknown_fields=0", unknown)[0] == 400
+        assert ask(services, "POST", "/?input_format_skip_unknown_fields=1", unknown)[0] == 200
+        assert ask(services, "POST", "/", f"INSERT INTO {table}_parted FORMAT Native\n".encode())[0] == 200
+        assert client.command(f"SELECT count() FROM {table}_parted") == 1
+    finally:
+        client.command(f"DROP TABLE {table}_parted")
+
+
 def test_settings_last_for_one_statement(client: Client) -> None:
     """A setting of one query does not leak into the next."""
     query = "SELECT getSetting('max_block_size')"

@@ -1,10 +1,16 @@
 import gzip
+import sys
 import zlib
 
 import lz4.frame  # type: ignore[import-untyped]
 import pytest
 
-from deploy.encodings import FRAMES, Decoder, zstd
+from deploy.encodings import FRAMES, Decoder
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 BLOCKS = [b"", b"first block " * 1000, b"second", bytes(range(256)) * 300]
 ENCODERS = {

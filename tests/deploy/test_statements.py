@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from deploy.statements import answers, output_format, split_insert
@@ -7,7 +9,7 @@ def test_an_insert_ends_at_its_format_and_binary_data_follow_untouched() -> None
     """The bytes behind the line break after the format's name are the data, whatever they are."""
     insert = split_insert(b"INSERT INTO t (a, b) FORMAT Native\n\x01\x02 FORMAT '\xff\n")
     assert insert is not None
-    assert insert.statement == "INSERT INTO t (a, b)"
+    assert (insert.head, insert.settings) == ("INSERT INTO t (a, b)", "")
     assert insert.format == "Native"
     assert insert.data == b"\x01\x02 FORMAT '\xff\n"
 
@@ -39,7 +41,19 @@ def test_the_word_format_in_quotes_comments_and_column_lists_is_no_clause(head: 
     """Only a FORMAT outside quotes, comments and parentheses ends the statement."""
     insert = split_insert(f"{head} FORMAT Native\nDATA".encode())
     assert insert is not None
-    assert (insert.statement, insert.format, insert.data) == (head, "Native", b"DATA")
+    assert (f"{insert.head} {insert.settings}".strip(), insert.format, insert.data) == (head, "Native", b"DATA")
+
+
+def test_an_insert_reads_its_data_from_a_file() -> None:
+    """The file stands between the columns and the settings, its name quoted."""
+    insert = split_insert(b"INSERT INTO t (a) SETTINGS x = 'FORMAT' FORMAT CSV\n1")
+    assert insert is not None
+    assert insert.from_file(Path("/it's")).split("\n") == [
+        "INSERT INTO t (a)",
+        r"FROM INFILE '/it\'s' COMPRESSION 'none'",
+        "SETTINGS x = 'FORMAT'",
+        "FORMAT CSV",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,130 @@
+"""What the demo shows while it runs: a live table on a terminal, a line every few seconds elsewhere."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from agents.lawbook import LawBook
+from analytics.world import Planted
+from cli.laws import NOTHING, exponent_of, laws_table
+from cli.truth import Comparison, compare
+from models.contexts import GLOBAL
+from models.errors import NotEnoughData
+from models.laws import Law
+
+FRAME_SECONDS = 0.25
+LINE_SECONDS = 5.0
+RATE_SECONDS = 3.0
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far the demo has come; `updated` is when the last laws came."""
+
+    planted: Sequence[Planted]
+    total: int | None
+    book: LawBook = field(default_factory=LawBook)
+    started: float = field(default_factory=time.monotonic)
+    doing: str = "publishing"
+    published: int = 0
+    updates: int = 0
+    updated: float = field(default_factory=time.monotonic)
+
+    @property
+    def counted(self) -> int:
+        """Runs that the global laws have counted."""
+        return max((law.n for law in self.global_laws()), default=0)
+
+    def global_laws(self) -> list[Law]:
+        """List the laws over all runs that have an exponent."""
+        found = [law for law in self.book if law.context == GLOBAL and exponent_of(law)]
+        return sorted(found, key=lambda law: (law.dimension, law.outcome))
+
+    def comparisons(self) -> list[Comparison | Planted]:
+        """Compare each planted law with what was learnt; one that is not known yet stays alone."""
+        return [self._compared(planted) for planted in self.planted]
+
+    def covered(self) -> int:
+        """Count the planted laws whose interval has the truth in it."""
+        return sum(isinstance(each, Comparison) and each.covered for each in self.comparisons())
+
+    def _compared(self, planted: Planted) -> Comparison | Planted:
+        try:
+            return compare(planted, self.book, len(self.planted))
+        except NotEnoughData:
+            return planted
+
+
+class Rates:
+    """Rates of two growing counts over the last seconds."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int, int]] = deque()
+
+    def look(self, progress: Progress) -> tuple[float, float]:
+        """Take the counts as they are now and give published and counted runs a second."""
+        now = time.monotonic()
+        self._seen.append((now, progress.published, progress.counted))
+        while now - self._seen[0][0] > RATE_SECONDS and len(self._seen) > 2:  # noqa: PLR2004 - a rate needs two looks
+            self._seen.popleft()
+        then, published, counted = self._seen[0]
+        seconds = max(now - then, FRAME_SECONDS)
+        return (progress.published - published) / seconds, (progress.counted - counted) / seconds
+
+
+async def show(progress: Progress, console: Console) -> None:
+    """Show the progress until cancelled."""
+    rates = Rates()
+    if not console.is_terminal:
+        while True:
+            console.print(headline(progress, rates), soft_wrap=True)
+            await asyncio.sleep(LINE_SECONDS)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while True:
+            live.update(Group(Text(headline(progress, rates)), table(progress)), refresh=True)
+            await asyncio.sleep(FRAME_SECONDS)
+
+
+def headline(progress: Progress, rates: Rates) -> str:
+    """Say in one line how far it is."""
+    published, counted = rates.look(progress)
+    total = "" if progress.total is None else f" of {progress.total:,}"
+    line = (
+        f"{time.monotonic() - progress.started:3.0f} s  {progress.doing}  "
+        f"published {progress.published:,}{total} ({published:,.0f}/s)  "
+        f"counted {progress.counted:,} ({counted:,.0f}/s)  {len(progress.book)} laws, {progress.updates:,} updates"
+    )
+    return f"{line}  covered {progress.covered()} of {len(progress.planted)}" if progress.planted else line
+
+
+def table(progress: Progress) -> Table:
+    """Show the planted laws with their estimates; without planted ones, the laws that were found."""
+    if not progress.planted:
+        return laws_table(progress.global_laws())
+    shown = Table(title="Planted laws: mean of the outcome ~ dimension ** exponent", title_justify="left")
+    for name in ("dimension", "outcome"):
+        shown.add_column(name)
+    for name in ("truth", "estimate", "simultaneous 95 %"):
+        shown.add_column(name, justify="right")
+    shown.add_column("covered")
+    shown.add_column("runs", justify="right")
+    shown.add_column("version", justify="right")
+    shown.add_column("status")
+    for each in progress.comparisons():
+        planted = each.planted if isinstance(each, Comparison) else each
+        truth = [planted.dimension, planted.outcome, f"{planted.exponent:.3f}"]
+        if isinstance(each, Comparison):
+            covered = "[green]yes[/]" if each.covered else "[red]no[/]"
+            interval = rf"\[{each.lo:.3f}, {each.hi:.3f}]"
+            known = [f"{each.estimate:.3f}", interval, covered, f"{each.law.n:,}", f"{each.law.version}"]
+            shown.add_row(*truth, *known, each.law.status)
+        else:
+            shown.add_row(*truth, *[NOTHING] * 6)
+    return shown
