@@ -64,10 +64,12 @@ class ContextIndex:
         return self._code_of_id.get(context_id([(key, OTHER) for key in keys]))
 
     def _forget_overflow(self, position: int) -> None:
-        """Keep the look-up itself bounded: overflowing values are looked up anew in each batch."""
+        """Keep the look-up itself bounded: overflowing and incomplete values are looked up anew in each batch."""
         if len(self._codes[position]) > 2 * self._cap:
             other = self._other(position)
-            self._codes[position] = {value: code for value, code in self._codes[position].items() if code != other}
+            self._codes[position] = {
+                value: code for value, code in self._codes[position].items() if code not in {NONE, other}
+            }
 
     def _code(self, context: str) -> int:
         code = self._code_of_id.get(context)

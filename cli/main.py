@@ -4,7 +4,20 @@ import sys
 
 import typer
 
-from cli import allocating, demo, doctor, fitting, importing, laws, query, settings_table, simulating, topics, up, worker
+from cli import (
+    allocating,
+    demo,
+    doctor,
+    fitting,
+    importing,
+    laws,
+    query,
+    settings_table,
+    simulating,
+    topics,
+    up,
+    worker,
+)
 from models.errors import ScalingError
 
 app = typer.Typer(

@@ -100,6 +100,9 @@ class Engine:
             return self._insert_or_query(connection, statement)
         except RuntimeError as error:
             raise EngineError(str(error)) from None
+        except OSError as error:
+            message = f"Code: 243. DB::Exception: the insert's data cannot be stored: {error}. (NOT_ENOUGH_SPACE)"
+            raise EngineError(message) from None
         finally:
             connection.close()
 
