@@ -37,7 +37,7 @@ test-faults: install ## The long fault-injection set
 	$(BIN)/pytest -m faults
 
 bench: install ## Measure speed against baselines in the same run
-	$(BIN)/python bench/observe.py
+	PYTHONPATH=. $(BIN)/python bench/observe.py
 
 requirements: ## Pin the dependencies again, with hashes (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml -o requirements.txt

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.fold import Folded
+from analytics.fold import Folded, clear_constants
 from analytics.moments import Moments, merge, triangle
 from models.errors import StackError
 
@@ -97,10 +97,18 @@ class MomentTable:
         """
         rows = self._rows_of(keys)
         n, mean, comoment = folded.moments
-        merged = self._merged(rows, (n, mean * observed, comoment))
         first, second = triangle(self._variables)
-        lost = folded.error > EXACTNESS * merged[2][:, first == second]
-        doubtful = np.flatnonzero(lost.any(axis=1))
+        diagonal = np.flatnonzero(first == second)
+        # Where rounding may have made all of a spread, there may be none: one value in the whole cell.
+        flat = np.flatnonzero((folded.error >= comoment[:, diagonal]).any(axis=1))
+        if len(flat):
+            constant = folded.constant(flat)
+            cleared = comoment[flat]
+            clear_constants(cleared, constant)
+            comoment[flat] = cleared
+            folded.error[flat] = np.where(constant, 0.0, folded.error[flat])
+        merged = self._merged(rows, (n, mean * observed, comoment))
+        doubtful = np.flatnonzero((folded.error > EXACTNESS * merged[2][:, diagonal]).any(axis=1))
         if len(doubtful):
             n, mean, comoment = folded.refine(doubtful)
             again = self._merged(rows[doubtful], (n, mean * observed[doubtful], comoment))

@@ -34,6 +34,7 @@ class Refitter:
         self._versions = dict(versions)
         self._staged: defaultdict[int, dict[bytes, bytes | None]] = defaultdict(dict)
         self._cells: dict[str, dict[Slot, dict[CellKey, bytes]]] = {}
+        self._names: dict[bytes, CellKey] = {}
         self._cuts: dict[int, int] = {}
         self._dirty: set[tuple[str, Dimension]] = set()
 
@@ -95,10 +96,11 @@ class Refitter:
         return laws
 
     def _apply(self, source: int, cut: Cut) -> None:
+        staged = self._staged.pop(source, {})
         if cut.offset < self._cuts.get(source, 0):
             return
-        for name, value in self._staged.pop(source, {}).items():
-            key = CellKey.decode(name)
+        for name, value in staged.items():
+            key = self._names.get(name) or self._names.setdefault(name, CellKey.decode(name))
             slots = self._cells.setdefault(key.context, {})
             cells = slots.setdefault((key.dimension, key.basis), {})
             if cells.get(key) == value:

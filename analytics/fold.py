@@ -47,24 +47,37 @@ class Folded:
     y: Floats
     origin: Floats
 
+    def constant(self, cells: Ints) -> NDArray[np.bool_]:
+        """Tell which variables have one value in the whole of each of these cells: [cells, V]."""
+        entries, rows = self._entries(cells)
+        first = np.zeros(len(cells), dtype=np.int64)
+        first[entries.cells[::-1]] = rows[::-1]
+        differs = self.y[rows] != self.y[first[entries.cells]]
+        return np.asarray((entries.one_hot().T @ differs.astype(np.float64)) == 0)
+
     def refine(self, cells: Ints) -> Moments:
         """Compute the moments of some cells again, in two passes about each cell's own mean."""
+        entries, rows = self._entries(cells)
+        one_hot = entries.one_hot().T
+        origin = self.origin[cells] if self.origin.ndim > 1 else self.origin
+        n, mean = self.moments[0][cells], self.moments[1][cells] - origin
+        residual = self.y[rows] - mean[entries.cells]
+        correction = (one_hot @ residual) / n[:, None]
+        residual -= correction[entries.cells]
+        first, second = triangle(self.y.shape[1])
+        comoment = one_hot @ (residual[:, first] * residual[:, second])
+        clear_constants(comoment, comoment[:, first == second] == 0)
+        return n, origin + mean + correction, comoment
+
+    def _entries(self, cells: Ints) -> tuple[Membership, Ints]:
+        """List the entries of some cells, numbered anew: their membership, one cell an entry, and their rows."""
         local = np.full(self.membership.count, -1, dtype=np.int32)
         local[cells] = np.arange(len(cells), dtype=np.int32)
         cell_of_entry = local[self.membership.cells]
         chosen = np.flatnonzero(cell_of_entry >= 0)
-        row_of_entry = np.repeat(np.arange(self.membership.rows), np.diff(self.membership.start))[chosen]
-        cell_of_entry = cell_of_entry[chosen]
-        entries = Membership(np.arange(len(chosen) + 1, dtype=np.int32), cell_of_entry, len(cells)).one_hot().T
-        origin = self.origin[cells] if self.origin.ndim > 1 else self.origin
-        n, mean = self.moments[0][cells], self.moments[1][cells] - origin
-        residual = self.y[row_of_entry] - mean[cell_of_entry]
-        correction = (entries @ residual) / n[:, None]
-        residual -= correction[cell_of_entry]
-        first, second = triangle(self.y.shape[1])
-        comoment = entries @ (residual[:, first] * residual[:, second])
-        _clear_constants(comoment)
-        return n, origin + mean + correction, comoment
+        rows = np.repeat(np.arange(self.membership.rows), np.diff(self.membership.start))[chosen]
+        start = np.arange(len(chosen) + 1, dtype=np.int32)
+        return Membership(start, cell_of_entry[chosen], len(cells)), rows
 
 
 def fold(membership: Membership, y: Floats, centre: Floats, origin: Floats | None = None) -> Folded:
@@ -97,7 +110,7 @@ def fold(membership: Membership, y: Floats, centre: Floats, origin: Floats | Non
     n, shift, raw = sums[:, 0].copy(), sums[:, 1 : 1 + v] / sums[:, :1], sums[:, 1 + v :]
     comoment = raw - n[:, None] * shift[:, first] * shift[:, second]
     comoment[n == 1] = 0.0
-    _clear_constants(comoment)
+    clear_constants(comoment, comoment[:, first == second] == 0)
     # The roundings of a sum of n terms of one sign add up as a random walk.
     error = ROUNDING * np.sqrt(1 + n / 32)[:, None] * raw[:, first == second]
     error[n == 1] = 0.0
@@ -106,10 +119,13 @@ def fold(membership: Membership, y: Floats, centre: Floats, origin: Floats | Non
     return Folded((n, start + (centre + shift), comoment), error, membership, y, start)
 
 
-def _clear_constants(comoment: Floats) -> None:
-    """Set to zero what rounding left between a variable that is the same in a whole cell and all others."""
-    v = round((np.sqrt(8 * comoment.shape[1] + 1) - 1) / 2)
-    first, second = triangle(v)
-    constant = comoment[:, first == second] == 0
+def clear_constants(comoment: Floats, constant: NDArray[np.bool_]) -> None:
+    """Set to zero, in place, what rounding left of the co-moments of variables that are constant in a cell.
+
+    Args:
+        comoment: Packed co-moments [cells, T].
+        constant: Which variables are constant in which cell [cells, V].
+    """
     if constant.any():
+        first, second = triangle(constant.shape[1])
         comoment[constant[:, first] | constant[:, second]] = 0.0

@@ -1,7 +1,7 @@
 """`scaling import`: publish runs from files and say what became of them."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,8 +74,11 @@ def import_files(  # noqa: PLR0917 - the options of the command
     """
     change = parse_mapping(mapping or [], complexity_scale)
     chunks = read_runs(files, change.apply if change else None)
-    sizes = {path: size_of(path) for path in files}
-    imported = run_import(settings_of(state), chunks, sizes, import_id=import_id, rate=rate, timeout=timeout)
+    settings = settings_of(state)
+    with progress_bar() as progress:
+        tasks = {path: progress.add_task(path.name, total=size_of(path)) for path in files}
+        watched = _watched(chunks, progress, tasks)
+        imported = run_import(settings, watched, progress, import_id=import_id, rate=rate, timeout=timeout)
     if as_json:
         print_json(document(imported))
     else:
@@ -86,25 +89,20 @@ def import_files(  # noqa: PLR0917 - the options of the command
 
 def run_import(
     settings: Settings,
-    chunks: Iterable[Chunk],
-    sizes: dict[Path, int | None],
+    chunks: AsyncIterable[Chunk],
+    progress: Progress,
     *,
     timeout: float,
     import_id: str | None = None,
     rate: float | None = None,
 ) -> Imported:
-    """Import chunks with progress bars: one for each file with its size, one for each worker."""
-    with progress_bar() as progress:
-        tasks = {path: progress.add_task(path.name, total=size) for path, size in sizes.items()}
-        groups = {group: progress.add_task(name, total=None, visible=False) for group, name in STEPS.items()}
+    """Import chunks, with a progress bar for each worker that must get past them."""
+    groups = {group: progress.add_task(name, total=None, visible=False) for group, name in STEPS.items()}
 
-        def on_progress(group: str, done: int, total: int) -> None:
-            progress.update(groups[group], completed=done, total=total, visible=True)
+    def on_progress(group: str, done: int, total: int) -> None:
+        progress.update(groups[group], completed=done, total=total, visible=True)
 
-        watched = _watched(chunks, progress, tasks)
-        return asyncio.run(
-            import_runs(settings, watched, import_id, rate=rate, timeout=timeout, on_progress=on_progress)
-        )
+    return asyncio.run(import_runs(settings, chunks, import_id, rate=rate, timeout=timeout, on_progress=on_progress))
 
 
 def document(imported: Imported) -> dict[str, Any]:
@@ -137,11 +135,10 @@ def show(imported: Imported) -> None:
         remark(f"see them with: scaling rejected list --import-id {imported.import_id}")
 
 
-def _watched(chunks: Iterable[Chunk], progress: Progress, tasks: dict[Path, TaskID]) -> Iterator[Chunk]:
+async def _watched(chunks: Iterable[Chunk], progress: Progress, tasks: Mapping[Path, TaskID]) -> AsyncIterator[Chunk]:
     for chunk in chunks:
         yield chunk
-        if chunk.path in tasks:
-            progress.update(tasks[chunk.path], completed=chunk.done)
+        progress.update(tasks[chunk.path], completed=chunk.done)
 
 
 def _place(refused: Refused) -> str:

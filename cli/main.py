@@ -12,6 +12,7 @@ from cli import (
     importing,
     laws,
     query,
+    rejected,
     settings_table,
     simulating,
     topics,
@@ -39,6 +40,7 @@ app.command()(query.query)
 app.command()(allocating.allocate)
 app.command()(doctor.doctor)
 app.command()(settings_table.settings)
+app.add_typer(rejected.app, name="rejected")
 app.add_typer(topics.app, name="topics")
 app.add_typer(worker.app, name="worker")
 

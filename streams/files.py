@@ -107,7 +107,7 @@ def _reader_of(path: Path) -> Reader:
             f"{path} is of no known format: name it .jsonl, .ndjson or .csv (also with .gz), or .parquet, as it is"
         )
     if not path.is_file():
-        raise ScalingError(f"{path} is not there: give the path of a file")
+        raise ScalingError(f"{path} is not a file: give the path of one")
     return known[suffix]
 
 

@@ -1,7 +1,7 @@
 """Import runs: publish them, wait until both workers are past them, and read what became of them."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from uuid import uuid4
@@ -27,6 +27,8 @@ POLL_SECONDS = 0.2
 PATIENCE_SECONDS = 20.0
 """How long a group may have no worker before that is an error; one that has just been started needs some of it."""
 LONGEST_ID = 64
+MEMBERS = 5
+"""The place of the members in aiokafka's description of a group."""
 
 OnProgress = Callable[[str, int, int], None]
 """Told a consumer group, how many offsets it has come past, and how many there are."""
@@ -58,7 +60,7 @@ class Before:
 
 async def import_runs(
     settings: Settings,
-    chunks: Iterable[Chunk],
+    chunks: AsyncIterable[Chunk],
     import_id: str | None = None,
     *,
     rate: float | None = None,
@@ -87,7 +89,7 @@ async def import_runs(
     given, import_id = import_id, import_id or str(uuid4())
     before = await _before(settings, import_id, used=given is not None)
     async with publishing(settings, import_id, rate) as publisher:
-        for chunk in chunks:
+        async for chunk in chunks:
             await publisher.publish(chunk.payloads, [(chunk.path, line) for line in chunk.lines])
         sent = await publisher.finish()
     await _wait_for_workers(settings, sent, import_id, timeout, on_progress)
@@ -118,30 +120,30 @@ async def _wait_for_workers(
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     total = sum(sent.last[partition] + 1 - sent.first[partition] for partition in sent.last)
-    last_seen = dict.fromkeys(WORKERS, loop.time())
+    attended = dict.fromkeys(WORKERS, loop.time())
+    waiting = list(WORKERS)
     async with connected_admin(settings, PATIENCE_SECONDS) as admin:
-        waiting = list(WORKERS)
-        while waiting:
+        while True:
             for group in tuple(waiting):
                 done = await _done(admin, group, sent)
                 on_progress(group, done, total)
                 if done == total:
                     waiting.remove(group)
-                elif await _members(admin, group):
-                    last_seen[group] = loop.time()
-                elif loop.time() - last_seen[group] > PATIENCE_SECONDS:
+                elif await _has_members(admin, group):
+                    attended[group] = loop.time()
+                elif loop.time() > min(deadline, attended[group] + PATIENCE_SECONDS):
                     raise NotReachable(
                         f"no worker of group {group} reads {RUNS}: start {WORKERS[group]}; the {sent.records} records "
                         f"of import {import_id} are on the topic and will be read then"
                     )
-                elif loop.time() > deadline:
-                    break
-            if waiting and loop.time() > deadline:
+            if not waiting:
+                return
+            if loop.time() > deadline:
                 raise StackError(
                     f"{' and '.join(waiting)} did not get through import {import_id} within {timeout:g} s: look into "
                     f"the logs of {' and '.join(WORKERS[group] for group in waiting)}, or give --timeout a longer time"
                 )
-            await asyncio.sleep(POLL_SECONDS if waiting else 0)
+            await asyncio.sleep(POLL_SECONDS)
 
 
 async def _done(admin: AIOKafkaAdminClient, group: str, sent: Sent) -> int:
@@ -162,11 +164,11 @@ async def _done(admin: AIOKafkaAdminClient, group: str, sent: Sent) -> int:
     return sum(max(end - sent.first[each.partition], 0) for each, end in ends.items())
 
 
-async def _members(admin: AIOKafkaAdminClient, group: str) -> int:
+async def _has_members(admin: AIOKafkaAdminClient, group: str) -> bool:
     with suppress(KafkaError):
         responses = await admin.describe_consumer_groups([group])
-        return sum(len(found[5]) for response in responses for found in response.groups)
-    return 0
+        return any(found[MEMBERS] for response in responses for found in response.groups)
+    return False
 
 
 async def _tally(settings: Settings, import_id: str, before: Before, published: int) -> Tally:

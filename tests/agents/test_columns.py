@@ -11,7 +11,9 @@ from models.dimensions import OUTCOME_VARIABLES, Basis, Dimension
 from models.events import RunEvent
 from models.settings import load_settings
 
-SETTINGS = load_settings(context_keys=[["project"], ["model_size_category"], ["complexity_band"], ["language", "model"]])
+SETTINGS = load_settings(
+    context_keys=[["project"], ["model_size_category"], ["complexity_band"], ["language", "model"]]
+)
 
 
 def event(**fields: Any) -> RunEvent:  # noqa: ANN401 - any field

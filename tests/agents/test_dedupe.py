@@ -1,6 +1,7 @@
 """Which events are new, duplicates, corrections or superseded, against a plain dictionary."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_verdicts_are_those_of_a_dictionary_through_batches_and_restarts(events:
     """Within one batch, over batches, and after reloading the drained blocks, verdicts are the same."""
     seen, blocks, found = SeenRuns(3, 1000), dict[bytes, bytes](), list[Verdict]()
     places = sorted({0, *(min(cut, len(events)) for cut in cuts), len(events)})
-    for first, last in zip(places, places[1:], strict=False):
+    for first, last in pairwise(places):
         found += judged(seen, events[first:last], first)
         blocks = stored(seen, blocks)
         seen = SeenRuns(3, 1000)

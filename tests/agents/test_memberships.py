@@ -14,8 +14,12 @@ def test_every_row_is_in_the_crossings_of_its_contexts_and_slots(
     rows: int, kinds: int, levels: int, data: st.DataObject
 ) -> None:
     """Each valid pair is one entry of its row, and only crossings that some row is in are numbered."""
-    contexts = np.array(data.draw(st.lists(st.lists(CODES, min_size=kinds, max_size=kinds), min_size=rows, max_size=rows)))
-    slots = np.array(data.draw(st.lists(st.lists(CODES, min_size=levels, max_size=levels), min_size=rows, max_size=rows)))
+    contexts = np.array(
+        data.draw(st.lists(st.lists(CODES, min_size=kinds, max_size=kinds), min_size=rows, max_size=rows))
+    )
+    slots = np.array(
+        data.draw(st.lists(st.lists(CODES, min_size=levels, max_size=levels), min_size=rows, max_size=rows))
+    )
     contexts, slots = contexts.reshape(rows, kinds).astype(int), slots.reshape(rows, levels).astype(int)
     membership, crossings = memberships(contexts, slots, 6)
     expected = [

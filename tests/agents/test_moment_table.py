@@ -80,7 +80,8 @@ def test_a_removed_key_leaves_a_tombstone_and_its_row_starts_empty_again() -> No
 def test_batches_merged_one_by_one_keep_the_variance_at_a_large_offset() -> None:
     """Folding batch after batch at an offset of 1e9 gives the variance that two passes over all rows give."""
     rng = np.random.default_rng(7)
-    y = np.column_stack((rng.random((5000, 1)) < 0.3, 1e9 + rng.normal(0, 1, (5000, 1))))
+    y: Floats = np.empty((5000, 2))
+    y[:, 0], y[:, 1] = rng.random(5000) < 0.3, 1e9 + rng.normal(0, 1, 5000)
     table = MomentTable(2)
     for at in range(0, 5000, 100):
         rows = y[at : at + 100]

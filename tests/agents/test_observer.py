@@ -28,8 +28,17 @@ from models.contexts import GLOBAL, complexity_band, context_id
 from models.dimensions import BASES, Basis, Dimension, Source
 from models.errors import StackError
 from models.settings import Settings, load_settings
-from models.topics import CELLS_TABLE, DEDUPE_TABLE, GRAMS_TABLE, IMPORT_HEADER, IMPORTS_TABLE, REJECTED, RUNS
-from models.topics import STATS, TABLES
+from models.topics import (
+    CELLS_TABLE,
+    DEDUPE_TABLE,
+    GRAMS_TABLE,
+    IMPORT_HEADER,
+    IMPORTS_TABLE,
+    REJECTED,
+    RUNS,
+    STATS,
+    TABLES,
+)
 
 Event = dict[str, Any]
 Tables = dict[str, dict[bytes, bytes]]
@@ -190,7 +199,7 @@ def complexity_of(event: Event) -> float | None:
 
 def contexts_by_order(events: Iterable[Event], cap: int) -> list[list[str]]:
     """Give each event's contexts; the first `cap` values of a key list have their own, the rest share "other"."""
-    known: defaultdict[tuple[str, ...], list[tuple[str, ...]]] = defaultdict(list)
+    known: defaultdict[tuple[str, ...], list[tuple[str | None, ...]]] = defaultdict(list)
     found = []
     for event in events:
         difficulty = complexity_of(event)
@@ -202,8 +211,8 @@ def contexts_by_order(events: Iterable[Event], cap: int) -> list[list[str]]:
                 continue
             if values not in known[keys] and len(known[keys]) < cap:
                 known[keys].append(values)
-            shown = values if values in known[keys] else ("other",) * len(keys)
-            own.append(context_id(list(zip(keys, shown, strict=True))))
+            shown = values if values in known[keys] else ["other"] * len(keys)
+            own.append(context_id([(key, str(value)) for key, value in zip(keys, shown, strict=True)]))
         found.append(own)
     return found
 
@@ -213,7 +222,9 @@ def group(event: Event) -> tuple[Source, int, list[float]]:
     success, quality, time, cost = (
         event.get(name) for name in ("success", "quality_score", "time_to_complete", "total_cost")
     )
-    mask = sum(bit for bit, value in zip((1, 2, 4, 8), (success, quality, time, cost), strict=True) if value is not None)
+    mask = sum(
+        bit for bit, value in zip((1, 2, 4, 8), (success, quality, time, cost), strict=True) if value is not None
+    )
     mask += 16 if cost else 0
     row = [
         float(success or 0),
@@ -459,9 +470,7 @@ def test_a_record_in_the_wrong_partition_is_sent_to_its_own_and_not_counted() ->
 
 def test_a_second_drain_holds_only_what_changed_since() -> None:
     """Cells that no event touched are not written again, and a replay is counted but writes nothing."""
-    stream = stream_of(
-        [{"agent_run_id": "a", "agent_count": 1}, {"agent_run_id": "b", "parallelism_level": 2}], [], []
-    )
+    stream = stream_of([{"agent_run_id": "a", "agent_count": 1}, {"agent_run_id": "b", "parallelism_level": 2}], [], [])
     observer = opened({table: {} for table in TABLES})
     observer.observe(stream.take([0]))
     observer.drain()

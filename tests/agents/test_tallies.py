@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from agents.tallies import FIRST_REASONS, LAST_IMPORTS, Tallies, Tally
 
 COUNTS = st.integers(0, 100)
-TALLY = st.builds(Tally, COUNTS, COUNTS, COUNTS, COUNTS, st.lists(st.sampled_from("abcdefghijklmn"), unique=True, max_size=6).map(tuple))
+TALLY = st.builds(
+    Tally,
+    COUNTS,
+    COUNTS,
+    COUNTS,
+    COUNTS,
+    st.lists(st.sampled_from("abcdefghijklmn"), unique=True, max_size=6).map(tuple),
+)
 
 
 @given(TALLY, TALLY, TALLY)

@@ -1,5 +1,7 @@
 """Folding a batch into many cells at once, against each cell's own rows in extended precision."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,7 +17,7 @@ Floats = NDArray[np.float64]
 def membership_of(cells_of_rows: list[list[int]], count: int) -> Membership:
     """List which cells each row falls in."""
     start = np.cumsum([0, *map(len, cells_of_rows)]).astype(np.int32)
-    return Membership(start, np.array(sum(cells_of_rows, []), dtype=np.int32), count)
+    return Membership(start, np.array(list(chain.from_iterable(cells_of_rows)), dtype=np.int32), count)
 
 
 def two_passes(y: Floats) -> tuple[Floats, Floats]:
