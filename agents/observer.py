@@ -125,7 +125,16 @@ class Observer:
         self._tallies.load(list(tables[IMPORTS_TABLE].items()))
 
     def observe(self, batch: Batch) -> None:
-        """Fold a batch; records that are not valid events are queued for the dead-letter topic."""
+        """Fold a batch; records that are not valid events are queued for the dead-letter topic.
+
+        Raises:
+            StackError: Events before the batch were never seen: going on would lose them in silence.
+        """
+        if batch.start > self._next_offset:
+            raise StackError(
+                f"partition {self._partition} of scaling.runs goes on at offset {batch.start}, but events from "
+                f"{self._next_offset} on were not seen yet: this worker stops so that a fresh one reads them"
+            )
         fresh = self._skip_replayed(batch)
         self.counts.batches += 1
         if not len(fresh):

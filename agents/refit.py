@@ -48,6 +48,10 @@ class Refitter:
         """The (context, dimension) pairs whose cells changed since they were last fitted."""
         return self._dirty
 
+    def number_from(self, versions: Mapping[str, int]) -> None:
+        """Number each law on from its last published version."""
+        self._versions = dict(versions)
+
     def stage(self, key: bytes, value: bytes | None) -> None:
         """Take one record of the topic; a barrier makes its source partition's staged cells visible."""
         if key.startswith(CELL_PREFIX):

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import uuid
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -12,7 +13,8 @@ from rich.table import Table
 
 from agents.allocate import Method, decode_reply, encode_request
 from analytics.allocation import Allocation
-from cli.output import console, print_json
+from cli.laws import wide_console
+from cli.output import print_json
 from cli.settings_of import StateOption, settings_of
 from models.settings import Settings
 from models.topics import ALLOCATE_REPLIES, ALLOCATE_REQUESTS
@@ -26,6 +28,7 @@ class How(StrEnum):
     REFERENCE = "reference"
 
 
+ROWS = ("agents", "iterations", "context", "parallelism", "expected", "expected cost", "method", "laws used")
 METHODS: dict[How, Method] = {How.EXACT: "exact", How.REFERENCE: "reference"}
 
 
@@ -57,8 +60,8 @@ def allocate(
     if as_json:
         print_json(msgspec.to_builtins(allocation))
     else:
-        console.print(allocation_table(allocation, f"Within {budget:g} dollars"))
-        console.print(allocation.reasons)
+        wide_console().print(allocation_table({f"within {budget:g} dollars": allocation}))
+        typer.echo(allocation.reasons)
 
 
 async def ask(
@@ -82,28 +85,26 @@ async def ask(
     )
 
 
-def allocation_table(allocation: Allocation, title: str) -> Table:
-    """Show a setting, what to expect of it, and the laws behind it."""
-    table = Table(title=title, title_justify="left", show_header=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    quality = allocation.expected_quality
-    cost = f"{allocation.expected_cost:.4f} dollars"
-    if allocation.overspend > 0:
-        cost += f", {allocation.overspend:.4f} over the budget"
-    rows = {
-        "agents": f"{allocation.agent_count}",
-        "iterations at most": f"{allocation.max_iterations}",
-        "context budget": f"{allocation.context_budget:,} tokens",
-        "parallelism": f"{allocation.parallelism}",
-        f"expected {allocation.quality_outcome}": "not known" if quality is None else f"{quality:.3f}",
-        "expected cost": cost,
-        "method": allocation.method,
-        "laws used": "\n".join(f"{name} (version {version})" for name, version in allocation.laws.items()) or "none",
-    }
-    for name, value in rows.items():
-        table.add_row(name, value)
+def allocation_table(answers: Mapping[str, Allocation]) -> Table:
+    """Show settings side by side, each under its heading: what to expect of them, and the laws behind them."""
+    table = Table("", *answers)
+    columns = [list(_cells(allocation)) for allocation in answers.values()]
+    for name, *values in zip(ROWS, *columns, strict=True):
+        table.add_row(name, *values)
     return table
+
+
+def _cells(allocation: Allocation) -> Iterator[str]:
+    yield f"{allocation.agent_count}"
+    yield f"{allocation.max_iterations}"
+    yield f"{allocation.context_budget:,} tokens"
+    yield f"{allocation.parallelism}"
+    quality = allocation.expected_quality
+    yield f"{allocation.quality_outcome} " + ("not known" if quality is None else f"{quality:.3f}")
+    over = f", {allocation.overspend:.4f} over the budget" if allocation.overspend > 0 else ""
+    yield f"{allocation.expected_cost:.4f} dollars{over}"
+    yield allocation.method
+    yield "\n".join(f"{name} (version {version})" for name, version in allocation.laws.items()) or "none"
 
 
 def _task(text: str) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 import asyncio
 import tempfile
 import time
-import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,11 +14,13 @@ import typer
 from aiokafka import TopicPartition
 from rich.console import Console
 
-from agents.mapping import parse_mapping
+from agents.mapping import Mapping, parse_mapping
+from analytics.allocation import Allocation
 from analytics.simulation import simulate
 from analytics.world import World
 from cli.allocating import allocation_table, ask
 from cli.demo_view import Progress, show, table
+from cli.importing import MapOption, ScaleOption
 from cli.interruption import INTERRUPTED, interruptible, undisturbed
 from cli.laws import wide_console
 from cli.output import error_console
@@ -42,6 +43,7 @@ BUDGETS = (1.0, 5.0)
 SLICE = 100
 PATIENCE_SECONDS = 120.0
 QUIET_SECONDS = 4.0
+POLL_SECONDS = 0.1
 
 QUERIES = {
     "What more agents buy": """\
@@ -58,7 +60,7 @@ SELECT dimension, outcome, count() AS versions,
        max(n) AS last_runs, round(argMax(exponent, version), 3) AS last_exponent
 FROM (SELECT *, JSONExtractFloat(record, 'published', 'params', 'exponent', 'estimate') AS exponent
       FROM law_history WHERE context = 'global' AND family != '')
-GROUP BY dimension, outcome ORDER BY dimension, outcome""",
+GROUP BY dimension, outcome HAVING abs(last_exponent) >= 0.1 ORDER BY dimension, outcome""",
 }
 
 
@@ -71,7 +73,7 @@ class Plan:
     rate: float
     workers: int
     file: Path | None
-    mapping: tuple[str, ...]
+    mapping: Mapping
 
 
 def demo(
@@ -79,14 +81,12 @@ def demo(
     runs: Annotated[int, typer.Option("--runs", metavar="N", min=1000, help="Simulated runs.")] = 20_000,
     seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Another seed is another stream.")] = 1,
     rate: Annotated[float, typer.Option("--rate", metavar="R", min=1, help="Runs published a second.")] = 1000.0,
-    workers: Annotated[int, typer.Option("--workers", metavar="N", min=1, help="Stats workers.")] = 2,
+    workers: Annotated[int, typer.Option("--workers", metavar="N", min=1, help="Stats workers.")] = 1,
     file: Annotated[
         Path | None, typer.Option("--file", metavar="RUNS", help="Publish the runs of this file instead.")
     ] = None,
-    mapping: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="FIELD=SOURCE", help="Rename a field of the file; may be repeated."),
-    ] = None,
+    mapping: MapOption = None,
+    complexity_scale: ScaleOption = None,
 ) -> None:
     """Run the whole system in a temporary folder and show it learn; about a minute.
 
@@ -97,7 +97,7 @@ def demo(
 
     Example: scaling demo --runs 20000 --seed 7
     """
-    plan = Plan(runs, seed, rate, workers, file, tuple(mapping or ()))
+    plan = Plan(runs, seed, rate, workers, file, parse_mapping(mapping or [], complexity_scale))
     with tempfile.TemporaryDirectory(prefix="scaling-demo-") as folder:
         covered = asyncio.run(interruptible(_run(plan, Path(folder))))
     if not covered:
@@ -160,6 +160,7 @@ async def _present(plan: Plan, settings: Settings, chunks: Iterable[Chunk]) -> b
     seconds = time.monotonic() - began
     console.print(table(progress))
     await _allocate(settings, console)
+    await _archived(settings, progress)
     await _query(settings, console)
     return _summarise(progress, imported, seconds, console)
 
@@ -167,13 +168,15 @@ async def _present(plan: Plan, settings: Settings, chunks: Iterable[Chunk]) -> b
 async def _learn(settings: Settings, plan: Plan, chunks: Iterable[Chunk], progress: Progress) -> Imported:
     """Publish, then wait until workers, archive and laws have everything."""
 
-    def tell(step: str, done: int, _total: int | None) -> None:
-        if step == "publish":
-            progress.published = done
-        else:
-            progress.doing = "catching up"
+    async def counted() -> AsyncIterator[Chunk]:
+        for chunk in chunks:
+            yield chunk
+            progress.published = chunk.done
 
-    imported = await import_runs(settings, chunks, f"demo-{uuid.uuid4()}", rate=plan.rate, on_progress=tell)
+    def tell(*_: object) -> None:
+        progress.doing = "catching up"
+
+    imported = await import_runs(settings, counted(), rate=plan.rate, on_progress=tell)
     progress.doing = "refitting"
     await _laws_cover(settings, progress, all_accepted=imported.tally.accepted == imported.published)
     return imported
@@ -203,7 +206,7 @@ async def _laws_cover(settings: Settings, progress: Progress, *, all_accepted: b
             raise StackError(
                 f"the laws have not seen all runs after {PATIENCE_SECONDS:.0f} s: try fewer (--runs) or slower (--rate)"
             )
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(POLL_SECONDS)
 
 
 def covers(law: Law, ends: dict[str, int]) -> bool:
@@ -224,14 +227,34 @@ async def _follow(settings: Settings, progress: Progress) -> None:
 
 
 async def _allocate(settings: Settings, console: Console) -> None:
+    answers: dict[str, Allocation] = {}
+    remarks: list[str] = []
     for budget in BUDGETS:
+        heading = f"within {budget:g} dollars"
         try:
-            allocation = await ask(settings, {}, budget)
+            answers[heading] = await ask(settings, {}, budget)
         except BudgetTooSmall as error:
-            console.print(str(error), markup=False, soft_wrap=True)
+            remarks.append(str(error))
         else:
-            console.print(allocation_table(allocation, f"What to give a task within {budget:g} dollars"))
-            console.print(allocation.reasons, markup=False)
+            remarks.append(f"{heading}: {answers[heading].reasons}")
+    console.print("\nWhat to give a task", style="italic")
+    if answers:
+        console.print(allocation_table(answers))
+    console.print("\n".join(remarks), markup=False, soft_wrap=True)
+
+
+async def _archived(settings: Settings, progress: Progress) -> None:
+    """Wait until ClickHouse has the newest version of every law.
+
+    Raises:
+        StackError: It takes too long.
+    """
+    versions = sum(law.version for law in progress.book)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while int(await asyncio.to_thread(query, settings, "SELECT sum(version) FROM laws", fmt="TabSeparated")) < versions:
+        if time.monotonic() > deadline:
+            raise StackError(f"ClickHouse lacks laws after {PATIENCE_SECONDS:.0f} s: try a slower demo (--rate)")
+        await asyncio.sleep(POLL_SECONDS)
 
 
 async def _query(settings: Settings, console: Console) -> None:
@@ -267,8 +290,7 @@ def _summarise(progress: Progress, imported: Imported, seconds: float, console: 
 def _chunks(plan: Plan) -> Iterator[Chunk]:
     if plan.file is None:
         return _simulated(plan)
-    mapping = parse_mapping(plan.mapping, None)
-    return read_runs([plan.file], mapping.apply if mapping else None)
+    return read_runs([plan.file], plan.mapping.apply if plan.mapping else None)
 
 
 def _simulated(plan: Plan) -> Iterator[Chunk]:

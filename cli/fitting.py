@@ -61,6 +61,11 @@ def fit(  # noqa: PLR0917 - the options of the command
         print_json({"runs": _counts(runs, reasons), "laws": laws})
     else:
         _show(laws, runs, reasons)
+    if not laws:
+        raise NotEnoughData(
+            f"none of the {runs.met.accepted} runs belongs to such a law: give runs that have the context, a value of "
+            "the dimension, and an outcome"
+        )
     if runs.met.rejected:
         raise typer.Exit(EXIT_REJECTED)
 
@@ -77,16 +82,12 @@ def _counts(runs: RawRuns, reasons: Sequence[str]) -> dict[str, Any]:
 
 
 def _show(laws: Sequence[Law], runs: RawRuns, reasons: Sequence[str]) -> None:
-    met = runs.met
     counts = {name: count for name, count in _counts(runs, reasons).items() if name != "reasons"}
     remark(", ".join(f"{count:,} {name}" for name, count in counts.items()))
     for reason in reasons:
         remark(f"rejected: {reason}")
     if not laws:
-        raise NotEnoughData(
-            f"none of the {met.accepted} runs belongs to such a law: give runs that have the context, a value of the "
-            "dimension, and an outcome"
-        )
+        return
     wide = wide_console()
     table = Table(*COLUMNS)
     for law in laws:

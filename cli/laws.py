@@ -95,7 +95,7 @@ def laws_table(laws: list[Law]) -> Table:
             f"{exponent.estimate:.3f}" if exponent else NOTHING,
             rf"\[{exponent.lo:.3f}, {exponent.hi:.3f}]" if exponent else NOTHING,
             _knee(law.knee),
-            NOTHING if law.reference.recommended_value is None else f"{law.reference.recommended_value:g}",
+            NOTHING if law.reference.recommended_value is None else f"{law.reference.recommended_value:.4g}",
             law.status,
             law.evidence,
             str(law.version),
@@ -124,7 +124,7 @@ def _chosen(law: Law, context: str | None, dimension: Dimension | None, outcome:
 
 
 def _knee(knee: ReferenceKnee | None) -> str:
-    return NOTHING if knee is None else rf"{knee.value:g} \[{knee.lo:g}, {knee.hi:g}]"
+    return NOTHING if knee is None else rf"{knee.value:.4g} \[{knee.lo:.4g}, {knee.hi:.4g}]"
 
 
 def _value(row: ValueRow) -> str:

@@ -1,5 +1,6 @@
 """The `scaling` command."""
 
+import logging
 import sys
 
 import typer
@@ -47,6 +48,9 @@ app.add_typer(worker.app, name="worker")
 
 def main() -> None:
     """Run the command; an error of ours is one sentence and exit status 1."""
+    # What the clients warn about while they try again is not for people; workers log it all the same.
+    for client in ("aiokafka", "clickhouse_connect"):
+        logging.getLogger(client).addHandler(logging.NullHandler())
     try:
         app()
     except ScalingError as error:

@@ -10,7 +10,8 @@ Headers = Sequence[tuple[str, bytes]]
 class Batch:
     """Raw records of one topic partition in offset order. All sequences have one entry a record.
 
-    Offsets may have gaps (transaction markers, compaction). Timestamps are Kafka's, in milliseconds since the epoch.
+    Offsets may have gaps (transaction markers, compaction); `start` is the position that was read from, so nothing lies
+    between it and the first record. Timestamps are Kafka's, in milliseconds since the epoch.
     """
 
     topic: str
@@ -20,6 +21,7 @@ class Batch:
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
     headers: Sequence[Headers]
+    start: int = 0
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -37,6 +39,7 @@ class Batch:
             self.keys[cut],
             self.values[cut],
             self.headers[cut],
+            self.offsets[start],
         )
 
     def take(self, indices: Sequence[int]) -> "Batch":
@@ -49,4 +52,5 @@ class Batch:
             [self.keys[index] for index in indices],
             [self.values[index] for index in indices],
             [self.headers[index] for index in indices],
+            self.start,
         )

@@ -174,6 +174,8 @@ async def _has_members(admin: AIOKafkaAdminClient, group: str) -> bool:
 async def _tally(settings: Settings, import_id: str, before: Before, published: int) -> Tally:
     """Add up the newest tallies of the source partitions, once they account for every record."""
     tallies = dict(before.tallies)
+    if not published:
+        return _sum(tallies)
     wanted = _count(_sum(tallies)) + published
     partition = TopicPartition(STATS, before.partition)
     quiet = 0.0

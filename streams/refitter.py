@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
+from aiokafka.errors import IllegalStateError, InvalidProducerEpoch, ProducerFenced
 
 from agents.refit import Refitter
 from models.errors import Fenced
@@ -24,13 +24,17 @@ encode = msgspec.json.Encoder().encode
 
 
 class Share:
-    """One partition of scaling.stats that this worker refits."""
+    """One partition of scaling.stats that this worker refits.
 
-    def __init__(self, refitter: Refitter, producer: AIOKafkaProducer, end: int) -> None:
-        self.refitter = refitter
-        self.producer = producer
-        self.end = end
-        self.caught_up = end == 0
+    It takes records from the moment of its assignment; laws are published once it has a producer of its own, knows the
+    published versions, and has caught up with the end that the partition had then.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.refitter = Refitter(settings, versions={})
+        self.producer: AIOKafkaProducer | None = None
+        self.end: int | None = None
+        self.publishing = asyncio.Lock()
 
 
 class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -90,22 +94,31 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
         partitions = list(assigned)
         if not partitions:
             return
+        # Records arrive while this waits for Kafka: whatever takes them must be there before the first wait.
+        shares = {partition: Share(self._settings) for partition in partitions}
+        self._shares.update(shares)
         producers = await asyncio.gather(*map(self._fence, partitions))
         versions = await self._published_versions()
         ends = await self._consumer.end_offsets(partitions)
-        for partition, producer in zip(partitions, producers, strict=True):
-            self._shares[partition] = Share(Refitter(self._settings, versions), producer, ends[partition])
+        for (partition, share), producer in zip(shares.items(), producers, strict=True):
+            share.refitter.number_from(versions)
+            share.producer, share.end = producer, ends[partition]
 
     async def _refit(self) -> None:
         for partition, share in list(self._shares.items()):
-            if not share.caught_up:
-                share.caught_up = await self._consumer.position(partition) >= share.end
-            if not share.caught_up or not share.refitter.dirty:
+            if share.end is None or not share.refitter.dirty or not await self._caught_up(partition, share.end):
                 continue
             snapshot = share.refitter.snapshot()
             laws = await asyncio.to_thread(share.refitter.fit, snapshot)
-            if self._shares.get(partition) is share:
-                await self._publish(share.producer, laws)
+            async with share.publishing:
+                if share.producer is not None and self._shares.get(partition) is share:
+                    await self._publish(share.producer, laws)
+
+    async def _caught_up(self, partition: TopicPartition, end: int) -> bool:
+        try:
+            return bool(await self._consumer.position(partition) >= end)
+        except IllegalStateError:
+            return False  # revoked meanwhile
 
     async def _publish(self, producer: AIOKafkaProducer, laws: Iterable[Law]) -> None:
         try:
@@ -127,7 +140,13 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _give_up(self, partitions: Iterable[TopicPartition]) -> None:
         shares = [self._shares.pop(partition) for partition in partitions if partition in self._shares]
-        await asyncio.gather(*(share.producer.stop() for share in shares), return_exceptions=True)
+        await asyncio.gather(*(self._close(share) for share in shares), return_exceptions=True)
+
+    @staticmethod
+    async def _close(share: Share) -> None:
+        async with share.publishing:
+            if share.producer is not None:
+                await share.producer.stop()
 
     async def _published_versions(self) -> dict[str, int]:
         versions: dict[str, int] = {}

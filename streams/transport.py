@@ -15,7 +15,7 @@ Three habits of Faust 0.15.3 are corrected on the way (docs/why.md tells how eac
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import faust
@@ -29,12 +29,16 @@ SUPPORTED_FAUST = "0.15.3"
 IDLE_SECONDS = 0.02
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Delivery:
-    """A batch with the number of seeks the consumer had made when it was fetched."""
+    """A batch with the number of seeks the consumer had made when it was fetched.
+
+    `start` is the position that the batch was read from: no event lies between it and the first one of the batch.
+    """
 
     batch: Batch
     seeks: int
+    start: int = 0
 
 
 @dataclass(slots=True)
@@ -74,6 +78,8 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Faust's signature
         self.seeks = 0
+        self._sought = False
+        self._position: dict[TP, int] = {}
         self._delivered: defaultdict[TP, deque[int]] = defaultdict(deque)
         super().__init__(*args, **kwargs)
 
@@ -85,6 +91,9 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         try:
             seeks = self.seeks
             active = self._get_active_partitions()
+            if not self._sought:
+                # Whatever lies before the seek to the committed offsets is not to be read; recovery may go on.
+                active = {tp for tp in active if self._is_changelog_tp(tp)}
             if not active:
                 await self.sleep(IDLE_SECONDS)
                 return {}, active
@@ -114,6 +123,8 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     def _to_message(self, tp: TP, record: Any) -> Any:  # noqa: ANN401 - Faust's signature
         if isinstance(record, PackedRecord):
             self._delivered[tp].append(record.offset)
+            record.value.start = self._position.get(tp, 0)
+            self._position[tp] = record.offset + 1
         return super()._to_message(tp, record)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
@@ -143,13 +154,18 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         delivered = self._delivered[tp]
         return delivered[0] if delivered else None
 
+    def stop_flow(self) -> None:
+        """Stop, and make everything fetched until now stale: a seek always follows before the flow resumes."""
+        super().stop_flow()
+        self._forget_delivered()
+
     async def perform_seek(self) -> None:
-        """Seek to the committed offsets with no fetch under way, and forget what was delivered before."""
+        """Seek to the committed offsets with no fetch under way."""
         self.stop_flow()
         await self.wait_for_stopped_flow()
-        self._forget_delivered()
         await super().perform_seek()
-        self._forget_delivered()
+        self._position.update({tp: offset for tp, offset in self._read_offset.items() if offset is not None})
+        self._sought = True
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget what the revoked partitions delivered; their next owner reads it again."""
@@ -158,6 +174,8 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
 
     def _forget_delivered(self) -> None:
         self.seeks += 1
+        self._sought = False
+        self._position.clear()
         self._delivered.clear()
         for tp in list(self._acked):
             self._acked[tp].clear()
@@ -209,7 +227,7 @@ async def current_batches(
     async for event in stream.noack().events():
         delivery: Delivery = event.value
         if delivery.seeks == consumer().seeks:
-            yield delivery.batch, event
+            yield replace(delivery.batch, start=delivery.start), event
         else:
             event.ack()
         await asyncio.sleep(0)

@@ -5,7 +5,7 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
@@ -485,6 +485,19 @@ def test_a_second_drain_holds_only_what_changed_since() -> None:
         IMPORTS_TABLE: {},
     }
     assert observer.counts.replayed == 3
+
+
+def test_a_batch_beyond_what_was_seen_stops_the_worker() -> None:
+    """A gap of offsets that no record has is nothing; events that were skipped are an error, and nothing is folded."""
+    stream = stream_of(runs(1, 6), [], [])
+    observer = opened({table: {} for table in TABLES})
+    observer.observe(stream.take([0, 1]))
+    seen = observer.next_offset
+    with pytest.raises(StackError, match=f"events from {seen} on were not seen"):
+        observer.observe(replace(stream.take([4, 5]), start=stream.offsets[3] + 1))
+    assert observer.next_offset == seen
+    observer.observe(replace(stream.take([2, 3]), start=seen))
+    assert observer.counts.accepted == 4
 
 
 def test_tables_of_other_settings_are_refused() -> None:

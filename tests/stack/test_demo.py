@@ -1,0 +1,100 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.stack]
+
+DATA = Path(__file__).parents[3] / "shared" / "data" / "dylan_mmlu_team_size" / "events.jsonl.gz"
+COMMAND = (sys.executable, "-P", "-m", "cli.main", "demo")
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Let the demo make its temporary folder in a folder of the test."""
+    return {**os.environ, "TMPDIR": str(folder)}
+
+
+def demo(folder: Path, *options: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """Run the demo to its end."""
+    return subprocess.run(
+        [*before, *COMMAND, *options],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_it_finds_the_planted_laws(tmp_path: Path) -> None:
+    """All six intervals have the truth in them, allocations and queries follow, and nothing is left behind."""
+    done = demo(tmp_path, "--runs", "6000", "--rate", "3000")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("│ yes ") == 6
+    assert "6,000 accepted, 0 duplicates, 0 rejected" in done.stdout
+    assert "All 6 planted laws lie in their simultaneous 95 % intervals." in done.stdout
+    assert "within 1 dollars" in done.stdout
+    assert "within 5 dollars" in done.stdout
+    for title in ("What more agents buy", "What a success costs", "How the laws settled"):
+        assert title in done.stdout
+    assert "scaling up" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert list(tmp_path.glob("scaling-demo-*")) == []
+
+
+def test_it_shows_the_laws_of_a_file(tmp_path: Path) -> None:
+    """Runs of a file take the place of simulated ones; what was found is shown, and there is no truth to cover."""
+    if not DATA.exists():
+        pytest.skip(f"the runs {DATA.name} are not on this machine")
+    done = demo(tmp_path, "--file", str(DATA), "--rate", "5000")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "11,236 accepted" in done.stdout
+    assert "agent_count" in done.stdout
+    assert "covered" not in done.stdout
+
+
+@pytest.mark.parametrize("moment", ["Starting Kafka", "publishing", "catching up"])
+def test_ctrl_c_stops_everything(tmp_path: Path, moment: str) -> None:
+    """At any moment it ends within ten seconds, with no process and no folder left."""
+    with subprocess.Popen(
+        [*COMMAND, "--runs", "6000", "--rate", "3000"],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout
+        try:
+            for line in process.stdout:
+                if moment in line:
+                    break
+            children = psutil.Process(process.pid).children(recursive=True)
+            asked = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            process.stdout.read()
+            assert process.wait(20) == 130
+            assert time.monotonic() - asked < 10
+        finally:
+            process.kill()
+    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    assert list(tmp_path.glob("scaling-demo-*")) == []
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare is not installed")
+def test_it_needs_no_network(tmp_path: Path) -> None:
+    """Once the jars are there, loopback is enough."""
+    cut = ("unshare", "-n") if os.geteuid() == 0 else ("unshare", "-rn")
+    up = ("sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+    if subprocess.run([*cut, *up, "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("this machine does not allow unshare -n with ip link set lo up")
+    done = demo(tmp_path, "--runs", "2000", "--rate", "2000", before=(*cut, *up))
+    assert done.returncode in {0, 4}, done.stdout + done.stderr
+    assert "2,000 accepted" in done.stdout

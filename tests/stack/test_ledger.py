@@ -1,0 +1,69 @@
+"""Owning partitions on a real broker: what was written is restored, and an earlier owner writes nothing more."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from agents.observer import Flush
+from models.errors import Fenced
+from models.settings import Settings
+from models.topics import CELLS_TABLE, GRAMS_TABLE, TABLES
+from streams.ledger import Ledger
+
+pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="session")]
+
+PARTITION = 3
+KEYS = (b"ledger-test-a", b"ledger-test-b")
+
+
+def flush_of(offset: int, **tables: dict[bytes, bytes | None]) -> Flush:
+    """Make a flush of these changes."""
+    return Flush(offset, {table: tables.get(table, {}) for table in TABLES}, [])
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def clean(stack: Settings) -> AsyncIterator[Settings]:
+    """Remove what the tests wrote, for whoever reads these tables next."""
+    yield stack
+    ledger = Ledger(stack)
+    await ledger.take(1, [PARTITION])
+    gone: dict[bytes, bytes | None] = dict.fromkeys(KEYS)
+    await ledger.owned[PARTITION].write(flush_of(0, cells=gone, grams=gone))
+    await ledger.release()
+
+
+async def test_a_new_owner_restores_what_was_written_and_fences_the_old_one(clean: Settings) -> None:
+    """A worker that was paused while its partition moved on is told so, and the tables stay those of the new owner."""
+    old, new, last = Ledger(clean), Ledger(clean), Ledger(clean)
+    await old.take(1, [PARTITION])
+    assert await old.owned[PARTITION].write(
+        flush_of(1, cells={KEYS[0]: b"1", KEYS[1]: b"1"}, grams={KEYS[0]: b"1"})
+    )  # fmt: skip
+    assert await old.owned[PARTITION].write(flush_of(2, cells={KEYS[0]: b"2", KEYS[1]: None}))
+
+    await new.take(1, [PARTITION])
+    tables = new.owned[PARTITION].tables
+    assert {key: tables[CELLS_TABLE].get(key) for key in KEYS} == {KEYS[0]: b"2", KEYS[1]: None}
+    assert tables[GRAMS_TABLE][KEYS[0]] == b"1"
+
+    with pytest.raises(Fenced, match="partition 3 of scaling.runs has a newer owner"):
+        await old.owned[PARTITION].write(flush_of(3, cells={KEYS[0]: b"stale"}))
+    assert await new.owned[PARTITION].write(flush_of(3, cells={KEYS[0]: b"3"}))
+
+    await last.take(1, [PARTITION])
+    assert last.owned[PARTITION].tables[CELLS_TABLE][KEYS[0]] == b"3"
+    for ledger in (old, new, last):
+        await ledger.release()
+
+
+async def test_a_partition_that_was_given_up_takes_no_flush(clean: Settings) -> None:
+    """After the release a write says no instead of failing, and the next owner does not see it."""
+    ledger = Ledger(clean)
+    await ledger.take(1, [PARTITION])
+    owned = ledger.owned[PARTITION]
+    await ledger.release()
+    assert not await owned.write(flush_of(9, cells={KEYS[0]: b"late"}))
+    await ledger.take(2, [PARTITION])
+    assert ledger.owned[PARTITION].tables[CELLS_TABLE].get(KEYS[0]) != b"late"
+    await ledger.release()

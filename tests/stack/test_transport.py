@@ -1,0 +1,96 @@
+"""The batching transport on a real broker: rebalances lose nothing, and every commit arrives."""
+
+import asyncio
+import sys
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from models.settings import Settings
+from streams.kafka_clients import read_compacted
+
+pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="session")]
+
+PARTITIONS = 4
+WORKER = Path(__file__).with_name("transport_worker.py")
+PATIENCE = 90.0
+
+
+@asynccontextmanager
+async def worker(settings: Settings, name: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a worker until the block ends, then stop it as a supervisor would."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(WORKER), settings.kafka, name, cwd=WORKER.parents[2], stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await asyncio.wait_for(process.wait(), 20)
+
+
+async def publish(settings: Settings, topic: str, stop: asyncio.Event) -> int:
+    """Publish numbers in transactions of twenty; give how many were committed."""
+    committed = 0
+    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka, transactional_id=f"test-{uuid.uuid4()}")
+    async with producer:
+        while not stop.is_set():
+            await producer.begin_transaction()
+            for number in range(committed, committed + 20):
+                await producer.send(topic, str(number).encode(), partition=number % PARTITIONS)
+            await producer.commit_transaction()
+            committed += 20
+            await asyncio.sleep(0.02)
+    return committed
+
+
+async def lag(settings: Settings, group: str, topic: str) -> int:
+    """Count how far the group's commits are behind the ends; trailing transaction markers carry no record."""
+    tps = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka, group_id=group, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        consumer.assign(tps)
+        ends = await consumer.end_offsets(tps)
+        committed = {tp: await consumer.committed(tp) or 0 for tp in tps}
+    finally:
+        await consumer.stop()
+    return sum(max(0, ends[tp] - 1 - committed[tp]) for tp in tps)
+
+
+async def test_repeated_rebalances_lose_nothing_and_leave_no_lag(stack: Settings) -> None:
+    """Two workers come and go while transactions leave gaps: every number is seen, and all commits reach the end."""
+    name = f"transport-{uuid.uuid4().hex[:8]}"
+    seen = f"{name}-seen"
+    admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka)
+    await admin.start()
+    await admin.create_topics([NewTopic(name, PARTITIONS, 1), NewTopic(seen, 1, 1)])
+    await admin.close()
+
+    stop = asyncio.Event()
+    publishing = asyncio.create_task(publish(stack, name, stop))
+    async with worker(stack, name):
+        for _ in range(3):
+            async with worker(stack, name):
+                await asyncio.sleep(5)
+            await asyncio.sleep(2)
+        stop.set()
+        committed = await publishing
+        for _ in range(int(PATIENCE)):
+            if not await lag(stack, name, name):
+                break
+            await asyncio.sleep(1)
+        assert await lag(stack, name, name) == 0
+
+    found = Counter([int(record.value or b"") async for record in read_compacted(stack, seen)])
+    assert committed > 1000
+    assert found.keys() == set(range(committed))
+    # At least once: what was seen again was seen because of a rebalance, not as a habit.
+    assert found.total() < 2 * committed

@@ -1,0 +1,44 @@
+"""A worker on the batching transport: `python transport_worker.py KAFKA NAME` copies topic NAME to NAME-seen."""
+
+import sys
+from typing import Any
+
+import faust
+from aiokafka import AIOKafkaProducer
+
+from streams.transport import BatchApp, BatchSchema, current_batches
+
+
+def create_app(kafka: str, name: str) -> BatchApp:
+    """Copy what is seen, and acknowledge a batch only once its copy has arrived."""
+    app = BatchApp(
+        name,
+        broker=f"kafka://{kafka}",
+        autodiscover=False,
+        web_enabled=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        topic_partitions=4,
+        stream_buffer_maxsize=16,
+        stream_wait_empty=False,
+        stream_recovery_delay=0.0,
+        broker_commit_interval=0.5,
+        broker_session_timeout=6.0,
+        broker_heartbeat_interval=1.5,
+        consumer_auto_offset_reset="earliest",
+    )
+
+    async def copy(stream: Any) -> None:  # noqa: ANN401 - a Faust stream
+        async with AIOKafkaProducer(bootstrap_servers=kafka) as producer:
+            async for batch, event in current_batches(stream, lambda: app.consumer):
+                for value in batch.values:
+                    await producer.send(f"{name}-seen", value)
+                await producer.flush()
+                event.ack()
+
+    app.agent(app.topic(name, schema=BatchSchema(), allow_empty=True), name=f"{name}.copy")(copy)
+    return app
+
+
+if __name__ == "__main__":
+    faust.Worker(create_app(*sys.argv[1:]), loglevel="ERROR", redirect_stdouts=False).execute_from_commandline()
