@@ -85,7 +85,8 @@ class Columns:
 
 def observed_outcomes(mask: Ints) -> NDArray[np.bool_]:
     """Tell which outcome variables each mask says are observed: [masks, 8]."""
-    return (mask[:, None] & np.array(BITS)) != 0
+    observed: NDArray[np.bool_] = (mask[:, None] & np.array(BITS)) != 0
+    return observed
 
 
 def to_columns(events: Sequence[RunEvent], completed: Floats, settings: Settings) -> Columns:
@@ -141,7 +142,7 @@ def _floats(column: Sequence[float | None]) -> Floats:
     if missing:
         return np.array(column, dtype=np.float64)
     # Complete columns go through the array module, which reads Python numbers three times as fast.
-    return np.frombuffer(array("d", column))  # type: ignore[arg-type]
+    return np.frombuffer(array("d", column))  # type: ignore[type-var]
 
 
 def _params(events: Sequence[RunEvent]) -> Floats:
@@ -156,7 +157,7 @@ def _params(events: Sequence[RunEvent]) -> Floats:
 def _difficulty(events: Sequence[RunEvent], settings: Settings) -> Floats:
     plain = [event.task_complexity for event in events]
     try:
-        return np.frombuffer(array("d", plain))  # type: ignore[arg-type]
+        return np.frombuffer(array("d", plain))  # type: ignore[type-var]
     except TypeError:
         scale = settings.complexity_scale.model_dump()
         return _floats([complexity(event, scale) for event in events])

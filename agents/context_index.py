@@ -50,7 +50,7 @@ class ContextIndex:
                     known[value] = self._new(position, tuple(filter(None, parts))) if all(parts) else NONE
                 found = list(map(known.__getitem__, values))
                 self._forget_overflow(position)
-            codes[:, 1 + position] = np.frombuffer(array("q", found), dtype=np.int64)  # type: ignore[arg-type]
+            codes[:, 1 + position] = np.frombuffer(array("q", found), dtype=np.int64)  # type: ignore[type-var]
         return codes
 
     def _new(self, position: int, value: tuple[str, ...]) -> int:

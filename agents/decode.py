@@ -1,8 +1,9 @@
 """Decode and validate run events: total functions, so that one bad record never takes its neighbours with it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import orjson
@@ -46,7 +47,7 @@ class EventDecoder:
         indices = list(range(len(values)))
         rejections: list[Rejection] = []
         records = iter(values)
-        decode = self._strict if self._all_small(values) else self.decode
+        decode: Callable[[Any], RunEvent] = self._strict if self._all_small(values) else self.decode
         while True:
             try:
                 # `extend` keeps what it has decoded when a record raises, and the iterator stands behind that record.

@@ -178,5 +178,6 @@ def _observed(crossings: Ints, names: Sequence[tuple[int, int]]) -> NDArray[np.b
 
 
 def _bin_codes(x: Floats) -> Ints:
-    index: Ints = np.floor(BINS_PER_OCTAVE * np.log2(np.maximum(x, 1e-9))).astype(np.int64)
-    return FIRST_BIN + np.clip(index - LOWEST_BIN, 0, FIRST_SIZE - FIRST_BIN - 1, dtype=np.int64)
+    index = np.floor(BINS_PER_OCTAVE * np.log2(np.maximum(x, 1e-9))).astype(np.int64)
+    codes: Ints = FIRST_BIN + np.clip(index - LOWEST_BIN, 0, FIRST_SIZE - FIRST_BIN - 1, dtype=np.int64)
+    return codes

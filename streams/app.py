@@ -48,7 +48,9 @@ def create_app(settings: Settings) -> BatchApp:
     refit = RefitService(settings)
     _forever(app, refit.run, "refit")
     _watch(app, settings)
-    app.on_partitions_revoked.connect(_releasing(ledger))
+    _connect(app.on_partitions_revoked, ledger.release)
+    _connect(app.on_before_shutdown, ledger.release)
+    _connect(app.on_before_shutdown, refit.stop)
     return app
 
 
@@ -58,7 +60,7 @@ def create_archive_app(settings: Settings) -> BatchApp:
     sink = ClickHouseSink(settings)
     for topic, tables_of in _tables_by_topic(settings).items():
         _agent(app, topic, _archiving(settings, sink, tables_of))
-    app.on_before_shutdown.connect(_closing(sink))
+    _connect(app.on_before_shutdown, sink.close)
     _watch(app, settings, excused=lambda: sink.retrying)
     return app
 
@@ -106,13 +108,6 @@ def _as_coroutine(acknowledge: Acknowledge) -> Callable[[], Awaitable[None]]:
     return run
 
 
-def _closing(sink: ClickHouseSink) -> Callable[..., Any]:
-    async def on_before_shutdown(*_: Any, **__: Any) -> None:  # noqa: ANN401 - Faust's signal arguments
-        await sink.close()
-
-    return on_before_shutdown
-
-
 def _faust_app(name: str, settings: Settings) -> BatchApp:
     check_faust_version()
     return BatchApp(
@@ -136,8 +131,6 @@ def _faust_app(name: str, settings: Settings) -> BatchApp:
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=settings.instance_id or None,
     )
-
-
 
 
 def _agent(app: BatchApp, topic: str, function: Agent) -> None:
@@ -193,8 +186,10 @@ def _watch(app: BatchApp, settings: Settings, excused: Callable[[], bool] = lamb
     _every(app, 1.0, look, "commit-watchdog")
 
 
-def _releasing(ledger: Ledger) -> Callable[..., Any]:
-    async def on_revoked(*_: Any, **__: Any) -> None:  # noqa: ANN401 - Faust's signal arguments
-        await ledger.release()
+def _connect(signal: Any, function: Callable[[], Awaitable[None]]) -> None:  # noqa: ANN401 - a Faust signal
+    """Call a function at a signal, whatever the signal says besides."""
 
-    return on_revoked
+    async def receive(*_: Any, **__: Any) -> None:  # noqa: ANN401 - Faust's signal arguments
+        await function()
+
+    signal.connect(receive)

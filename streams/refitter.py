@@ -48,9 +48,12 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
         self._settings = settings
         self._shares: dict[TopicPartition, Share] = {}
         self._consumer: AIOKafkaConsumer = None
+        self._stopping = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def run(self) -> None:
-        """Follow, refit and publish until cancelled.
+        """Follow, refit and publish until stopped.
 
         Raises:
             Fenced: A newer owner of a partition publishes its laws.
@@ -68,10 +71,11 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
             max_partition_fetch_bytes=settings.fetch_bytes,
         )
         consumer.subscribe([STATS], listener=self)
-        await consumer.start()
+        self._idle.clear()
         try:
+            await consumer.start()
             due = time.monotonic()
-            while True:
+            while not self._stopping.is_set():
                 fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=20_000)
                 for partition, records in fetched.items():
                     share = self._shares.get(partition)
@@ -84,6 +88,12 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
         finally:
             await consumer.stop()
             await self._give_up(list(self._shares))
+            self._idle.set()
+
+    async def stop(self) -> None:
+        """Leave the group and close the producers; the next owner of each partition starts at once."""
+        self._stopping.set()
+        await self._idle.wait()
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Drop the state of revoked partitions."""
