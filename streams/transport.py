@@ -21,6 +21,7 @@ from typing import Any
 import faust
 from faust.transport.drivers.aiokafka import Consumer as AIOKafkaConsumer
 from faust.transport.drivers.aiokafka import Transport as AIOKafkaTransport
+from faust.transport.drivers.aiokafka import ensure_aiokafka_TP
 from faust.types import TP
 
 from models.batches import Batch
@@ -164,8 +165,15 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         self.stop_flow()
         await self.wait_for_stopped_flow()
         await super().perform_seek()
+        # aiokafka leaves partitions alone that have no commit; what it fetched of them before would be skipped.
+        fresh = [tp for tp in self.assignment() if not self._read_offset.get(tp) and not self._is_changelog_tp(tp)]
+        if fresh:
+            await self._rewind(fresh)
         self._position.update({tp: offset for tp, offset in self._read_offset.items() if offset is not None})
         self._sought = True
+
+    async def _rewind(self, partitions: Sequence[TP]) -> None:
+        await self._thread.seek_to_beginning(*map(ensure_aiokafka_TP, partitions))
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget what the revoked partitions delivered; their next owner reads it again."""
@@ -201,6 +209,9 @@ class BatchSchema(faust.Schema):  # type: ignore[misc]
 
 class BatchApp(faust.App):  # type: ignore[misc]
     """A Faust app whose consumer delivers batches."""
+
+    def _create_directories(self) -> None:
+        """Make no folders: nothing is kept on disk."""
 
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self)

@@ -42,6 +42,7 @@ class Unplugged(BatchConsumer):
     """The batching consumer without the thread that talks to Kafka: fetches give `fetched`, seeks end at once."""
 
     fetched: dict[TP, list[Raw]]
+    rewound: list[TP]
 
     def _new_consumer_thread(self) -> mode.Service:
         return mode.Service()
@@ -57,6 +58,13 @@ class Unplugged(BatchConsumer):
     def highwater(self, tp: TP) -> int:  # noqa: ARG002
         """Know of no end."""
         return 0
+
+    def assignment(self) -> set[TP]:
+        """Own what the test has made active."""
+        return set(self._active_partitions)
+
+    async def _rewind(self, partitions: Sequence[TP]) -> None:
+        self.rewound = list(partitions)
 
 
 async def nothing(*_: object) -> None:
@@ -321,3 +329,9 @@ async def test_an_agent_is_not_given_batches_that_a_seek_made_stale(consumer: Un
 
 async def _all(items: AsyncIterator[Any]) -> list[Any]:
     return [item async for item in items]
+
+
+async def test_a_seek_rewinds_partitions_without_a_commit(consumer: Unplugged) -> None:
+    """What was fetched of a partition that has no commit yet is read again from its beginning, never skipped."""
+    await consumer.perform_seek()
+    assert sorted(consumer.rewound) == [TP0, TP1]
