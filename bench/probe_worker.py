@@ -54,7 +54,7 @@ def main(count: int) -> None:
     settings = load_settings()
 
     def create(settings: Settings) -> Any:  # noqa: ANN401 - a Faust app
-        app = create_app(settings)
+        app = create_app(settings, refit=False)
 
         async def measure(app: Any) -> None:  # noqa: ANN401 - a Faust app
             start = time.process_time()

@@ -28,8 +28,8 @@ HEARTBEATS_PER_SESSION = 4
 BUFFERED_BATCHES = 16
 
 
-def create_app(settings: Settings) -> BatchApp:
-    """Compose the stats worker: observe run events, keep the tables, refit the laws."""
+def create_app(settings: Settings, *, refit: bool = True) -> BatchApp:
+    """Compose the stats worker: observe run events, keep the tables and, unless told otherwise, refit the laws."""
     app = _faust_app(STATS_APP, settings)
     ledger = Ledger(settings)
     store.register()
@@ -45,12 +45,13 @@ def create_app(settings: Settings) -> BatchApp:
     observation = Observation(settings, lambda: ledger.owned)
     _agent(app, RUNS, observation.observe)
     _every(app, TICK_SECONDS, observation.flush_when_due, "flush")
-    refit = RefitService(settings)
-    _forever(app, refit.run, "refit")
+    if refit:
+        service = RefitService(settings)
+        _forever(app, service.run, "refit")
+        _connect(app.on_before_shutdown, service.stop)
     _watch(app, settings)
     _connect(app.on_partitions_revoked, ledger.release)
     _connect(app.on_before_shutdown, ledger.release)
-    _connect(app.on_before_shutdown, refit.stop)
     return app
 
 
