@@ -102,7 +102,9 @@ class MomentTable:
         # Where rounding may have made all of a spread, there may be none: one value in the whole cell.
         flat = np.flatnonzero((folded.error >= comoment[:, diagonal]).any(axis=1))
         if len(flat):
-            constant = folded.constant(flat)
+            constant, value = folded.constant(flat)
+            # The mean of equal values is that value, to the last bit: so it stays when batches are merged.
+            mean[flat] = np.where(constant, value, mean[flat])
             cleared = comoment[flat]
             clear_constants(cleared, constant)
             comoment[flat] = cleared

@@ -47,13 +47,15 @@ class Folded:
     y: Floats
     origin: Floats
 
-    def constant(self, cells: Ints) -> NDArray[np.bool_]:
-        """Tell which variables have one value in the whole of each of these cells: [cells, V]."""
+    def constant(self, cells: Ints) -> tuple[NDArray[np.bool_], Floats]:
+        """Tell which variables have one value in the whole of each of these cells, and that value: [cells, V] each."""
         entries, rows = self._entries(cells)
         first = np.zeros(len(cells), dtype=np.int64)
         first[entries.cells[::-1]] = rows[::-1]
-        differs = self.y[rows] != self.y[first[entries.cells]]
-        return np.asarray((entries.one_hot().T @ differs.astype(np.float64)) == 0)
+        value = self.y[first]
+        differs = self.y[rows] != value[entries.cells]
+        same = np.asarray((entries.one_hot().T @ differs.astype(np.float64)) == 0)
+        return same, value + (self.origin[cells] if self.origin.ndim > 1 else self.origin)
 
     def refine(self, cells: Ints) -> Moments:
         """Compute the moments of some cells again, in two passes about each cell's own mean."""
