@@ -15,7 +15,7 @@ HEADER = 4
 """Words before the moments: schema version, offset, last bucket (history of Grams only), n."""
 NO_BUCKET: Final = -(2**62)
 FIRST_ROWS: Final = 256
-EXACTNESS: Final = 2e-13
+EXACTNESS: Final = 5e-13
 """Rounding that a batch may cost a cell's sum of squares, relative to it; cells promise 1e-12."""
 
 Floats = NDArray[np.float64]

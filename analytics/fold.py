@@ -12,7 +12,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 HALF = 0.5
-ROUNDING = 4 * float(np.finfo(np.float64).eps)
+BLOCK = 1000
+EPSILON = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,11 @@ class Membership:
     def rows(self) -> int:
         """Number of rows."""
         return len(self.start) - 1
+
+    def rows_from(self, start: int, stop: int) -> "Membership":
+        """Keep some of the rows; the cells keep their ids."""
+        bounds = self.start[start : stop + 1]
+        return Membership(bounds - bounds[0], self.cells[bounds[0] : bounds[-1]], self.count)
 
     def one_hot(self) -> csr_array:
         """The matrix [rows, cells] of zeros and ones."""
@@ -101,24 +107,34 @@ def fold(membership: Membership, y: Floats, centre: Floats, origin: Floats | Non
     first, second = triangle(v)
     z = y - centre
     start = np.zeros(v) if origin is None else origin
-    products = np.empty((rows, 1 + v + len(first)))
+    # Equal terms are rounded the same way each time they are added: long sums are taken block by block. Where the
+    # cells are so many that their sums would be the larger part of the work, each has few rows of a batch anyway.
+    step = BLOCK if membership.count <= BLOCK else rows
+    sums = np.zeros((membership.count, 1 + v + len(first)))
+    for at in range(0, rows, step):
+        sums += membership.rows_from(at, at + step).one_hot().T @ _products(z[at : at + step])
+    n, shift, raw = sums[:, 0].copy(), sums[:, 1 : 1 + v] / sums[:, :1], sums[:, 1 + v :]
+    comoment = raw - n[:, None] * shift[:, first] * shift[:, second]
+    comoment[n == 1] = 0.0
+    clear_constants(comoment, comoment[:, first == second] == 0)
+    error = EPSILON * (4 + np.minimum(n, BLOCK) / 4)[:, None] * raw[:, first == second]
+    error[n == 1] = 0.0
+    # Values 0 and 1 about a half have exact sums: what is zero there is zero.
+    error[(comoment[:, first == second] == 0) & (np.abs(shift) == HALF)] = 0.0
+    return Folded((n, start + (centre + shift), comoment), error, membership, y, start)
+
+
+def _products(z: Floats) -> Floats:
+    """Line up 1, z_i and z_i z_j (i <= j) for each row."""
+    rows, v = z.shape
+    products = np.empty((rows, 1 + v + v * (v + 1) // 2))
     products[:, 0] = 1.0
     products[:, 1 : 1 + v] = z
     at = 1 + v
     for i in range(v):
         np.multiply(z[:, i : i + 1], z[:, i:], out=products[:, at : at + v - i])
         at += v - i
-    sums = membership.one_hot().T @ products
-    n, shift, raw = sums[:, 0].copy(), sums[:, 1 : 1 + v] / sums[:, :1], sums[:, 1 + v :]
-    comoment = raw - n[:, None] * shift[:, first] * shift[:, second]
-    comoment[n == 1] = 0.0
-    clear_constants(comoment, comoment[:, first == second] == 0)
-    # The roundings of a sum of n terms of one sign add up as a random walk.
-    error = ROUNDING * np.sqrt(1 + n / 32)[:, None] * raw[:, first == second]
-    error[n == 1] = 0.0
-    # Values 0 and 1 about a half have exact sums: what is zero there is zero.
-    error[(comoment[:, first == second] == 0) & (np.abs(shift) == HALF)] = 0.0
-    return Folded((n, start + (centre + shift), comoment), error, membership, y, start)
+    return products
 
 
 def clear_constants(comoment: Floats, constant: NDArray[np.bool_]) -> None:
