@@ -74,6 +74,6 @@ def completed_seconds(events: Sequence[RunEvent], timestamps: Sequence[int]) -> 
 def import_id_of(headers: Headers) -> str | None:
     """Read the import id that a publisher put in a record's headers."""
     for name, value in headers:
-        if name == IMPORT_HEADER:
+        if name == IMPORT_HEADER and value:
             return value.decode("utf-8", "replace")[:64].replace("|", "_")
     return None

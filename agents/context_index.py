@@ -24,6 +24,7 @@ class ContextIndex:
         self.ids: list[str] = [GLOBAL]
         self._code_of_id: dict[str, int] = {GLOBAL: GLOBAL_CODE}
         self._codes: list[dict[Value, int]] = [{} for _ in self._key_lists]
+        self._kept = [0] * len(self._key_lists)
 
     def restore(self, contexts: Iterable[str]) -> None:
         """Take up contexts that stored cells belong to, so that the cap counts them."""
@@ -33,7 +34,10 @@ class ContextIndex:
             position = positions.get(tuple(key for key, _ in pairs))
             if position is not None:
                 values = tuple(value for _, value in pairs)
-                self._codes[position].setdefault(values if len(values) > 1 else values[0], self._code(context))
+                value: Value = values if len(values) > 1 else values[0]
+                if value not in self._codes[position]:
+                    self._codes[position][value] = self._code(context)
+                    self._kept[position] += values != (OTHER,) * len(values)
 
     def codes(self, columns: dict[str, Sequence[str | None]], rows: int) -> NDArray[np.int64]:
         """Give the context codes of each row: [N, 1 + key lists], the global one first, -1 where a key is missing."""
@@ -55,8 +59,10 @@ class ContextIndex:
 
     def _new(self, position: int, value: tuple[str, ...]) -> int:
         keys = self._key_lists[position]
-        if sum(code not in {NONE, self._other(position)} for code in self._codes[position].values()) >= self._cap:
+        if self._kept[position] >= self._cap:
             value = (OTHER,) * len(keys)
+        elif value != (OTHER,) * len(keys):
+            self._kept[position] += 1
         return self._code(context_id(list(zip(keys, value, strict=True))))
 
     def _other(self, position: int) -> int | None:

@@ -107,11 +107,10 @@ class LiveGrams:
 
 def _distinct(buckets: Ints, groups: Ints, presence: Ints) -> tuple[Ints, Ints]:
     """List the distinct (bucket, group, presence) [S, 3], and each event's place among them."""
-    first = int(buckets.min())
     shapes, shape = compress(groups * STATES ** len(REGRESSORS) + presence)
-    spans, span = compress(buckets - first)
+    spans, span = np.unique(buckets, return_inverse=True)
     slots, slot = compress(span * len(shapes) + shape)
-    bucket = first + spans[slots // len(shapes)]
+    bucket = spans[slots // len(shapes)]
     group, present = np.divmod(shapes[slots % len(shapes)], STATES ** len(REGRESSORS))
     return np.column_stack((bucket, group, present)), slot
 

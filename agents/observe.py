@@ -69,6 +69,8 @@ class Observation:
 
     async def flush_when_due(self) -> None:
         """Flush every partition whose oldest unwritten batch has waited for the flush interval."""
+        owned = self._partitions()
+        self._desks = {number: desk for number, desk in self._desks.items() if owned.get(number) is desk.owned}
         now = time.monotonic()
         due = [
             desk

@@ -133,7 +133,8 @@ class Observer:
         if batch.start > self._next_offset:
             raise StackError(
                 f"partition {self._partition} of scaling.runs goes on at offset {batch.start}, but events from "
-                f"{self._next_offset} on were not seen yet: this worker stops so that a fresh one reads them"
+                f"{self._next_offset} on were not seen yet: this worker stops so that a fresh one reads "
+                "them; if that repeats, reset the group's offsets"
             )
         fresh = self._skip_replayed(batch)
         self.counts.batches += 1

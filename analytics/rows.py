@@ -131,7 +131,10 @@ def row_power_mean(ln_x: Floats, y: Floats, level: float = LEVEL) -> PowerLaw:
     design = np.stack((np.ones(size), ln_x - centre), axis=1)
     beta = _solve(design, y)
     mu = np.exp(design @ beta)
-    bread = np.asarray(np.linalg.inv(design.T @ (design * mu[:, None])), np.float64)
+    try:
+        bread = np.asarray(np.linalg.inv(design.T @ (design * mu[:, None])), np.float64)
+    except np.linalg.LinAlgError:
+        raise NotEnoughData("the fit has no interval: its means are too far apart for a power law") from None
     parts = (bread @ (design * (y - mu)[:, None]).T) * math.sqrt(size / (size - 2))
     classical = bread * float(((y - mu) ** 2 / mu).sum() / (size - 2))
     triangle = np.linalg.qr(parts.T)[1]

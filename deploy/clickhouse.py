@@ -29,6 +29,7 @@ from starlette.routing import Route
 from deploy.encodings import FRAMES, Decoder
 from deploy.engine import Engine, EngineError, Result, Statement
 from deploy.machine import LOOPBACK
+from deploy.statements import file_access
 from models.errors import StackError
 
 LARGEST_BODY = 256 * 1024**2
@@ -122,8 +123,9 @@ def statement_of(parameters: Mapping[str, str], body: bytes, method: str, header
     settings = {
         name: value for name, value in parameters.items() if name not in NOT_SETTINGS and not name.startswith(PARAMETER)
     }
-    if method == "GET" and settings.get("readonly", "0") == "0":
-        settings["readonly"] = "2"
+    if method == "GET":
+        # Level 1 and not 2, which would let a link in a web page write files by INSERT INTO FUNCTION.
+        settings["readonly"] = "1"
     return Statement(
         text=query + b"\n" + body if query and body else query or body,
         database=parameters.get("database", ""),
@@ -181,7 +183,8 @@ class Service:
         return Response(result.body, headers=headers, media_type="text/plain; charset=UTF-8")
 
     async def _run(self, request: Request) -> Result | None:
-        if not local_origin(request.headers.get("origin")):
+        site = request.headers.get("sec-fetch-site", "none")
+        if not local_origin(request.headers.get("origin")) or site not in {"none", "same-origin"}:
             raise EngineError("Code: 497. DB::Exception: web pages of other hosts may not query. (ACCESS_DENIED)")
         parameters = dict(request.query_params)
         body = await read_body(request)
@@ -192,6 +195,9 @@ class Service:
         statement = statement_of(parameters, body, request.method, request.headers.get("x-clickhouse-format"))
         if not statement.text.strip():
             return None
+        word = file_access(statement.text, readonly=statement.settings.get("readonly", "0").strip("0") != "")
+        if word is not None:
+            raise EngineError(f"Code: 497. DB::Exception: {word} reaches files of this machine. (ACCESS_DENIED)")
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._engine.run, statement)
 

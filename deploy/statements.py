@@ -90,3 +90,23 @@ def output_format(text: bytes) -> str | None:
     """Read the FORMAT clause at the end of a statement with a result."""
     found = OUTPUT_FORMAT.search(text[-4096:])
     return found[1].decode() if found else None
+
+
+def file_access(text: bytes, *, readonly: bool) -> str | None:
+    """Name the word by which a statement would reach files of the machine, or give None.
+
+    `INTO OUTFILE` writes wherever the process may, at any level of readonly; the function file() reads. The data of an
+    INSERT are not looked at.
+    """
+    insert = split_insert(text)
+    head = text if insert is None else insert.head.encode()
+    last = b""
+    for token in TOKEN.finditer(head):
+        if token["skip"] is not None:
+            continue
+        if token["word"] is not None and token["word"].upper() == b"OUTFILE":
+            return "INTO OUTFILE"
+        if readonly and token.group() == b"(" and last.strip(b'`"').upper() == b"FILE":
+            return "file()"
+        last = token.group()
+    return None

@@ -133,5 +133,6 @@ def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - any setting b
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        message = f"setting {name} = {first.get('input')!r}: {first['msg']}"
+        value = "(hidden)" if "password" in name else repr(first.get("input"))
+        message = f"setting {name} = {value}: {first['msg']}"
         raise SettingsError(message) from None

@@ -144,9 +144,11 @@ def _agent(app: BatchApp, topic: str, function: Agent) -> None:
 
         try:
             await function(batches())
-        except asyncio.CancelledError:
-            raise
         except Exception as error:  # noqa: BLE001 - Faust would restart the agent on a half-cleaned stream
+            # What fails because everything stops is read again after the next start.
+            if app.should_stop:
+                log.info("stopped", topic=topic, reason=str(error))
+                return
             await app.crash(error)
 
     app.agent(app.topic(topic, schema=BatchSchema(), allow_empty=True), name=f"{app.conf.id}.{topic}")(process)

@@ -34,6 +34,8 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 CHARACTERISTICS = "project_characteristics"
 PREFIX = f"{CHARACTERISTICS}."
 
+LONGEST_NUMBER = 400
+"""Digits of a number that JSON readers take; longer text stays text, and is rejected."""
 EXACT_FLOATS = 2**53
 NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 BOOLEANS = {"true": True, "false": False}
@@ -225,7 +227,7 @@ def _from_text(name: str, text: str) -> Any:  # noqa: ANN401 - any JSON value
     kinds = TYPES.get(name, {bool, float, str})
     if bool in kinds and text.lower() in BOOLEANS:
         return BOOLEANS[text.lower()]
-    if kinds & {int, float} and NUMBER.fullmatch(text):
+    if kinds & {int, float} and len(text) <= LONGEST_NUMBER and NUMBER.fullmatch(text):
         return _whole(json.loads(text)) if name in TYPES else json.loads(text)
     return {"0": False, "1": True}.get(text, text) if bool in kinds and name in TYPES else text
 
@@ -240,7 +242,7 @@ def _from_value(name: str, value: Any) -> Any:  # noqa: ANN401 - any Arrow value
 def _json_object(text: str) -> Any:  # noqa: ANN401 - any JSON value
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -55,7 +55,11 @@ class OwnedPartition:
             try:
                 async with self._producer.transaction():
                     await self._send(flush)
-            except (ProducerFenced, InvalidProducerEpoch):
+            except BaseException as error:
+                # What was drained for this flush is nowhere else: no later flush may be written on top of it.
+                self._closed = True
+                if not isinstance(error, ProducerFenced | InvalidProducerEpoch):
+                    raise
                 raise Fenced(
                     f"partition {self._partition} of scaling.runs has a newer owner: this worker stops; "
                     "its supervisor starts it again"
@@ -96,13 +100,8 @@ class OwnedPartition:
             if batch.append(**fields) is None:
                 delivered.append(await self._producer.send_batch(batch, topic, partition=partition))
                 batch = self._producer.create_batch()
-                if batch.append(**fields) is None:
-                    # A record larger than a batch travels alone; the broker's limit decides.
-                    delivered.append(
-                        await self._producer.send(
-                            topic, record.value, record.key, partition, headers=list(record.headers)
-                        )
-                    )
+                # An empty batch takes a record of any size; the broker's limit decides.
+                batch.append(**fields)
         if batch.record_count():
             delivered.append(await self._producer.send_batch(batch, topic, partition=partition))
         await asyncio.gather(*delivered)

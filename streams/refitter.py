@@ -69,6 +69,8 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
             session_timeout_ms=int(settings.session_seconds * 1000),
             heartbeat_interval_ms=int(settings.session_seconds * 1000 / 4),
             max_partition_fetch_bytes=settings.fetch_bytes,
+            # A refit of very many laws may take minutes; the heartbeat tells that the worker lives.
+            max_poll_interval_ms=3_600_000,
         )
         consumer.subscribe([STATS], listener=self)
         self._idle.clear()

@@ -93,3 +93,8 @@ def test_the_import_id_is_read_from_the_headers_and_made_safe() -> None:
     assert import_id_of([("scaling-import-id", b"\xff" + b"x" * 100)]) == "\ufffd" + "x" * 63
     assert import_id_of([("trace", b"1")]) is None
     assert import_id_of(()) is None
+
+
+def test_an_import_header_without_a_value_stops_nobody() -> None:
+    """Kafka allows headers without a value; they name no import."""
+    assert import_id_of([("scaling-import-id", None)]) is None  # type: ignore[list-item]

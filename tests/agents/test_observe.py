@@ -183,3 +183,15 @@ def written(memory: Memory, table: str) -> dict[bytes, bytes]:
         stored |= {key: value for key, value in flush.tables[table].items() if value is not None}
     assert table != CELLS_TABLE or stored
     return stored
+
+
+async def test_the_state_of_a_lost_partition_is_dropped() -> None:
+    """A partition that went to another worker keeps no memory here, also when no batch of it comes again."""
+    owned = {0: Memory(), 1: Memory()}
+    observation = Observation(ONE, lambda: owned)
+    await given_to(observation, [], 0)
+    await given_to(observation, [], 0, partition=1)
+    assert sorted(observation.desks) == [0, 1]
+    del owned[1]
+    await observation.flush_when_due()
+    assert sorted(observation.desks) == [0]

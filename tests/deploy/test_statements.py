@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.statements import answers, output_format, split_insert
+from deploy.statements import answers, file_access, output_format, split_insert
 
 
 def test_an_insert_ends_at_its_format_and_binary_data_follow_untouched() -> None:
@@ -84,3 +84,25 @@ def test_statements_that_answer_are_told_from_those_that_do_not() -> None:
     """Clients take an empty answer with a format as a result, and one without as done."""
     assert all(answers(text) for text in (b"SELECT 1", b"-- why\nWITH 1 AS x SELECT x", b"(SELECT 1)", b"show tables"))
     assert not any(answers(text) for text in (b"CREATE TABLE t", b"INSERT INTO t VALUES (1)", b"SET a = 1", b""))
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        (b"SELECT 1 INTO OUTFILE '/etc/motd'", "INTO OUTFILE"),
+        (b"select 1 into/**/outfile 'x' format CSV", "INTO OUTFILE"),
+        (b"SELECT file('/etc/hostname')", "file()"),
+        (b"SELECT `FILE` ('/etc/hostname')", "file()"),
+        (b"SELECT 'into outfile', file FROM t -- outfile", None),
+        (b"INSERT INTO t FORMAT CSV\ninto outfile,file(1)", None),
+    ],
+)
+def test_statements_that_reach_files_are_known(text: bytes, word: str | None) -> None:
+    """Words that write or read files are found outside of quotes, comments and data, and nowhere else."""
+    assert file_access(text, readonly=True) == word
+
+
+def test_an_import_through_the_service_may_use_its_own_file() -> None:
+    """Without readonly, reading by file() stays possible; writing by OUTFILE does not."""
+    assert file_access(b"SELECT file('x')", readonly=False) is None
+    assert file_access(b"SELECT 1 INTO OUTFILE 'x'", readonly=False) == "INTO OUTFILE"

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from aiokafka.errors import KafkaError
 
 from agents.observer import Flush
 from models.errors import Fenced
@@ -70,3 +71,18 @@ async def test_a_partition_that_was_given_up_takes_no_flush(clean: Settings) -> 
     await ledger.take(2, [PARTITION])
     assert ledger.owned[PARTITION].tables[CELLS_TABLE].get(KEYS[0]) != b"late"
     await ledger.release()
+
+
+async def test_after_a_write_that_failed_nothing_is_written_on_top(clean: Settings) -> None:
+    """What a failed flush held is nowhere else: later flushes of the same owner are refused, the next owner replays."""
+    ledger = Ledger(clean)
+    await ledger.take(1, [PARTITION])
+    owned = ledger.owned[PARTITION]
+    with pytest.raises(KafkaError):
+        await owned.write(flush_of(5, cells={KEYS[0]: b"x" * (40 * 1024 * 1024)}))
+    assert not await owned.write(flush_of(6, cells={KEYS[1]: b"after"}))
+    await ledger.release()
+    await ledger.take(2, [PARTITION])
+    assert ledger.owned[PARTITION].tables[CELLS_TABLE].get(KEYS[1]) != b"after"
+    await ledger.release()
+    gc.collect()
