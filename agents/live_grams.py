@@ -76,6 +76,7 @@ class LiveGrams:
         y = np.column_stack((phi, columns.outcomes[:, : len(OUTCOMES)]))
         of_key = crossings % len(distinct)
         observed = np.ones((len(keys), len(REGRESSORS) + len(OUTCOMES)), dtype=bool)
+        observed[:, : len(REGRESSORS)] = [[state != PRESENCE[ABSENT] for state in key.presence] for key in keys]
         observed[:, len(REGRESSORS) :] = observed_outcomes(distinct[of_key, 1])[:, : len(OUTCOMES)]
         centre = np.concatenate((phi.mean(axis=0), columns.centre[: len(OUTCOMES)]))
         self.table.fold(encoded, fold(membership, y, centre), observed)

@@ -100,7 +100,8 @@ class MomentTable:
         first, second = triangle(self._variables)
         diagonal = np.flatnonzero(first == second)
         # Where rounding may have made all of a spread, there may be none: one value in the whole cell.
-        flat = np.flatnonzero((folded.error >= comoment[:, diagonal]).any(axis=1))
+        unsure = observed & ((folded.error > 0) | (n == 1)[:, None])
+        flat = np.flatnonzero((unsure & (folded.error >= comoment[:, diagonal])).any(axis=1))
         if len(flat):
             constant, value = folded.constant(flat)
             # The mean of equal values is that value, to the last bit: so it stays when batches are merged.
