@@ -70,7 +70,7 @@ def probe(name: str, settings: Settings, count: int) -> dict[str, float]:
         env=os.environ | environment(settings) | {"PYTHONPATH": str(PROBES.parent)},
         check=True,
         stdout=subprocess.PIPE,
-        timeout=600,
+        timeout=120,
     )
     figures: dict[str, float] = orjson.loads(done.stdout.splitlines()[-1])
     return figures
@@ -79,7 +79,7 @@ def probe(name: str, settings: Settings, count: int) -> dict[str, float]:
 async def main() -> None:
     """Run the pairs and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=300_000)
+    parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--pairs", type=int, default=5)
     chosen = parser.parse_args()
     ratios: list[float] = []
@@ -105,4 +105,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     asyncio.run(main())

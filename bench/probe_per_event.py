@@ -65,7 +65,7 @@ def main() -> None:
         stream_wait_empty=False,
     )
     table = app.Table("cells", key_type=bytes, value_type=bytes, partitions=1)
-    topic = app.topic(RUNS, key_type=bytes, value_type=bytes)
+    topic = app.topic(RUNS, value_serializer="raw")
     start = time.process_time()
     seen = 0
 
