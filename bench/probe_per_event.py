@@ -90,7 +90,7 @@ def main() -> None:
 
     app.agent(topic)(observe)
     faust.Worker(
-        app, loop=asyncio.new_event_loop(), loglevel="WARNING", quiet=True, stdout=sys.stderr
+        app, loop=asyncio.new_event_loop(), loglevel="WARNING", redirect_stdouts=False, quiet=True, stdout=sys.stderr
     ).execute_from_commandline()
 
 
