@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -70,7 +70,6 @@ class Counts:
     rejected: int = 0
     replayed: int = 0
     misplaced: int = 0
-    batches: int = field(default=0)
 
 
 class Observer:
@@ -137,7 +136,6 @@ class Observer:
                 "them; if that repeats, reset the group's offsets"
             )
         fresh = self._skip_replayed(batch)
-        self.counts.batches += 1
         if not len(fresh):
             return
         # Small chunks keep decoded events in the processor's cache until they are columns.

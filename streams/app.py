@@ -7,7 +7,9 @@ from typing import Any
 
 import structlog
 
-from agents.archive import Tables, archive, archive_laws, archive_rejected, archive_runs
+from agents.archive import LAWS as LAWS_TABLE
+from agents.archive import OBSERVATIONS, RECORDS, Tables, archive, archive_laws, archive_rejected, archive_runs
+from agents.archive import REJECTED as REJECTED_TABLE
 from agents.decode import EventDecoder
 from agents.observe import Acknowledge, Observation
 from models.batches import Batch
@@ -71,17 +73,17 @@ def _tables_by_topic(settings: Settings) -> dict[str, Callable[[Batch], Tables]]
 
     def runs(batch: Batch) -> Tables:
         observations, records = archive_runs(batch, decoder, settings, int(time.time() * 1000))
-        return {"scaling_observations": observations, "scaling_records": records}
+        return {OBSERVATIONS: observations, RECORDS: records}
 
     def rejected(batch: Batch) -> Tables:
         columns, problems = archive_rejected(batch)
         _report(problems)
-        return {"scaling_rejected": columns}
+        return {REJECTED_TABLE: columns}
 
     def laws(batch: Batch) -> Tables:
         columns, problems = archive_laws(batch)
         _report(problems)
-        return {"scaling_laws": columns}
+        return {LAWS_TABLE: columns}
 
     return {RUNS: runs, REJECTED: rejected, LAWS: laws}
 
@@ -167,8 +169,6 @@ def _forever(app: BatchApp, function: Callable[[], Any], name: str) -> None:
     async def run(app: Any) -> None:  # noqa: ANN401 - the Faust app
         try:
             await function()
-        except asyncio.CancelledError:
-            raise
         except Exception as error:  # noqa: BLE001 - any error of a background service stops the worker
             await app.crash(error)
 

@@ -65,12 +65,7 @@ class OwnedPartition:
                     "its supervisor starts it again"
                 ) from None
             for name, changes in flush.tables.items():
-                table = self.tables[name]
-                for key, value in changes.items():
-                    if value is None:
-                        table.pop(key, None)
-                    else:
-                        table[key] = value
+                _apply(self.tables[name], changes.items())
             return True
 
     async def close(self) -> None:
@@ -177,16 +172,17 @@ class Ledger:
                 fetched = await consumer.getmany(*behind, timeout_ms=200, max_records=RESTORE_RECORDS)
                 for partition, found in fetched.items():
                     records += len(found)
-                    _apply(tables[partition], found)
+                    _apply(tables[partition], ((record.key, record.value) for record in found))
                 behind = {partition for partition in behind if await consumer.position(partition) < ends[partition]}
         finally:
             await consumer.stop()
         log.info("tables restored", partitions=sorted(self._owned), records=records)
 
 
-def _apply(table: dict[bytes, bytes], records: Iterable[Any]) -> None:
-    for record in records:
-        if record.value is None:
-            table.pop(record.key, None)
+def _apply(table: dict[bytes, bytes], changes: Iterable[tuple[bytes, bytes | None]]) -> None:
+    """Make changes in a table; None removes a key."""
+    for key, value in changes:
+        if value is None:
+            table.pop(key, None)
         else:
-            table[record.key] = record.value
+            table[key] = value

@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterable
 
 import msgspec
-import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, InvalidProducerEpoch, ProducerFenced
 
@@ -19,7 +18,6 @@ from streams.kafka_clients import read_compacted
 GROUP = "scaling-refit"
 POLL_MS = 100
 
-log = structlog.get_logger(__name__)
 encode = msgspec.json.Encoder().encode
 
 
