@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+FIGURES := $(VENV)/figures.jsonl
+# Small matrices lose more by threads than they gain.
+export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help install check test demo up bench test-faults requirements
+.PHONY: help install check test demo up bench test-faults test-statistics requirements
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,8 +39,14 @@ test: check ## Everything CI runs
 test-faults: install ## The long fault-injection set
 	$(BIN)/pytest -m faults
 
+test-statistics: install ## All planted-truth tests at full size, and their figures into docs/statistics.md (about 10 minutes)
+	rm -f $(FIGURES)
+	SCALING_FULL_STATISTICS=1 SCALING_FIGURES=$(FIGURES) $(BIN)/pytest -m statistics --timeout 1800
+	PYTHONPATH=. $(BIN)/python bench/statistics_table.py $(FIGURES)
+
 bench: install ## Measure speed against baselines in the same run
 	PYTHONPATH=. $(BIN)/python bench/observe.py
+	PYTHONPATH=. $(BIN)/python bench/refit.py
 
 requirements: ## Pin the dependencies again, with hashes (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml -o requirements.txt

@@ -1,24 +1,32 @@
 """Laws: from the cells of one outcome over one dimension to the record that scaling.laws carries."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NotRequired, Protocol, TypedDict, TypeVar, Unpack
 
+import msgspec
 import numpy as np
 
 from analytics import reference
-from analytics.cells import Cells, LawCells
+from analytics.cells import LOG_VARIABLES, Cells, LawCells
 from analytics.intervals import knee_interval, mean_interval, wilson
+from analytics.knees import find_knee
 from analytics.least_squares import Line, line
+from analytics.lint import lint
 from analytics.moments import Floats
+from analytics.published import Clusters, Curve, Fitting, Means, price_of, publish
 from analytics.quasi_poisson import PowerLaw, fit_power_mean
-from models.dimensions import Basis, Dimension, Outcome, Variable
+from analytics.sentences import sentence
+from models.dimensions import LESS_IS_BETTER, Basis, Dimension, Outcome, Variable
 from models.errors import NotEnoughData
-from models.laws import Estimate, Law, LineFit, PowerFit, Published, Reference, ReferenceKnee, ValueRow, law_id
+from models.laws import Knee, Law, PowerMean, Published, Reference, ReferenceKnee, ValueRow, law_id
 
-ESTABLISHED_RUNS = 30
-CURVE_POINTS = 64
+EXPLORATORY_RUNS = 30
+ESTABLISHED_RUNS = 100
+ACTIONABLE_RUNS = 200
+EVIDENT = 20.0
+"""An e-value of 1/0.05: zero lies outside the confidence sequence of the trend."""
+
 METHOD = "quasi-Poisson regression, log link, HC1 errors, t with N - 2 degrees of freedom, 95 %"
 LEVERAGE = "a single run decides the fit at its value (leverage 1), where HC3 does not exist: the errors are HC1"
 
@@ -67,14 +75,18 @@ class Fits(Protocol):
     def power_mean(self) -> PowerLaw:
         """Fit E[y] = a x**b."""
 
+    def means(self) -> Means:
+        """Give the means by value above zero that families of curves are fitted to."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CellFits:
-    """The regressions of an outcome from its cells."""
+    """The regressions of an outcome from its cells; `clustered` are its cells by cluster, if told apart."""
 
     cells: Cells
     positive: Cells
     outcome: Outcome
+    clustered: Cells | None = None
 
     def power(self) -> Line:
         """Regress ln max(y, 0.001) on ln x."""
@@ -92,51 +104,96 @@ class CellFits:
         """Fit E[y] = a x**b."""
         return fit_power_mean(self.positive, self.outcome)
 
+    def means(self) -> Means:
+        """Give the means by value above zero that families of curves are fitted to."""
+        cells = self.positive
+        axis = cells.axis(LOG_VARIABLES[self.outcome] if self.outcome in LESS_IS_BETTER else self.outcome)
+        x = cells.geometric_x
+        order = np.argsort(x, kind="stable")
+        clusters = None
+        if self.clustered is not None:
+            rows = reference.above_zero(self.clustered)
+            if rows.cluster is None:
+                raise NotEnoughData("the cells by cluster name no clusters: reduce them with their clusters")
+            places = {key: place for place, key in enumerate(zip(cells.value[order], cells.binned[order], strict=True))}
+            value = np.array([places[key] for key in zip(rows.value, rows.binned, strict=True)], dtype=np.int64)
+            clusters = Clusters(value, rows.cluster, rows.n, rows.mean[:, axis])
+        return Means(
+            x=x[order],
+            n=cells.n[order],
+            mean=cells.mean[order, axis],
+            m2=cells.comoment[order, axis, axis],
+            level=cells.mean[order, cells.axis(self.outcome)],
+            clusters=clusters,
+        )
 
-def fit_law(cells: LawCells, **heading: Unpack[Heading]) -> Law:
+
+def fit_law(
+    cells: LawCells,
+    *,
+    fitting: Fitting | None = None,
+    cost: Published | None = None,
+    clustered: Cells | None = None,
+    **heading: Unpack[Heading],
+) -> Law:
     """Fit everything that a law record holds. What cannot be known is named in `missing` with its reason.
 
-    Status: `insufficient` with fewer than two distinct values; `established` with at least 30 runs at each of two
-    values; `exploratory` between. Categories get their table and a recommendation, no regression.
+    Status, by the runs that at least two values have: `insufficient` below 30 (means and references only), then
+    `exploratory`; from 100 on `established`, and a knee is published; from 200 on, or once the trend's confidence
+    sequence excludes zero, `actionable`. Categories get their table and a recommendation, no regression.
 
     Args:
         cells: The cells of the outcome, from `analytics.cells.law_cells`.
+        fitting: How to fit, and the price table.
+        cost: The cost law of the same runs, which prices the steps of a knee.
+        clustered: The same cells by cluster, for errors that know of clusters.
         **heading: What the record says besides.
     """
     axis = cells.axis(heading["outcome"])
     table = Table(cells.value, cells.label, cells.n, cells.mean[:, axis], cells.comoment[:, axis, axis])
-    return assemble(table, CellFits(cells, reference.above_zero(cells), heading["outcome"]), heading)
+    inside = None if clustered is None else clustered.select(cells.variables)
+    fits = CellFits(cells, reference.above_zero(cells), heading["outcome"], inside)
+    return assemble(table, fits, heading, fitting or Fitting(), cost)
 
 
-def assemble(table: Table, fits: Fits, heading: Heading) -> Law:
+def assemble(
+    table: Table, fits: Fits, heading: Heading, fitting: Fitting | None = None, cost: Published | None = None
+) -> Law:
     """Put a law together from its table of values and its regressions."""
-    outcome, tier = heading["outcome"], heading.get("tier", "live")
+    outcome, dimension, tier = heading["outcome"], heading["dimension"], heading.get("tier", "live")
+    fitting = fitting or Fitting()
     missing: dict[str, str] = {}
     table = _small_first(table)
     rows = _value_rows(table, outcome, missing)
-    category = any(label is not None for label in table.label)
     rates = rows if outcome == Outcome.SUCCESS else []
+    runs = _runs(table)
+    references, power, curve, knee = Reference(success_rate_by_value=rates), None, None, None
+    category = any(label is not None for label in table.label)
     if category:
         recommended = _attempt("reference.recommended_value", missing, lambda: _recommend(table, outcome))
+        references = Reference(success_rate_by_value=rates, recommended_value=recommended)
         for part in ("reference.power", "reference.log", "reference.linear", "reference.knee", "published", "knee"):
             missing[part] = "the values are categories without a number: give model_params_b for a law over x"
-        references, published, knee = Reference(success_rate_by_value=rates, recommended_value=recommended), None, None
     else:
         references = _reference(table, fits, outcome, rates, missing)
-        published = _attempt("published", missing, lambda: _publish(table, fits.power_mean()))
-        better = -table.mean if outcome in reference.LESS_IS_BETTER else table.mean
-        knee = _attempt("knee", missing, lambda: _knee(table, better, outcome, _better_rule(outcome)))
-    return Law(
-        law_id=law_id(heading["context"], heading["dimension"].value, outcome.value, tier),
+        power = _attempt("power", missing, lambda: _power(fits.power_mean()))
+        curve = _attempt("published", missing, lambda: _publish(fits, heading, fitting, runs))
+        if curve is not None:
+            found = curve
+            knee = _attempt("knee", missing, lambda: _find_knee(found, heading, fitting, cost, runs))
+        else:
+            missing["knee"] = "there is no published law to find a knee on"
+    law = Law(
+        law_id=law_id(heading["context"], dimension.value, outcome.value, tier),
         tier=tier,
         context=heading["context"],
-        dimension=heading["dimension"].value,
+        dimension=dimension.value,
         outcome=outcome.value,
         version=heading.get("version", 1),
         epoch=heading.get("epoch", 1),
         fitted_at=heading["fitted_at"],
         n=int(table.n.sum()),
-        status=_status(table),
+        status=_status(runs, curve, category=category),
         evidence="associational",
         settings_hash=heading["settings_hash"],
         basis=heading["basis"].value,
@@ -144,11 +201,20 @@ def assemble(table: Table, fits: Fits, heading: Heading) -> Law:
         excluded_zeros=0 if category else int(table.n[table.x <= 0].sum()),
         values=rows,
         reference=references,
-        published=published,
+        power=power,
+        published=None if curve is None else curve.published,
         knee=knee,
+        trend=None if curve is None else curve.trend,
+        e_value=None if curve is None else curve.e_value,
         missing=missing,
         lineage={str(partition): offset for partition, offset in heading["lineage"].items()},
     )
+    return explained(law)
+
+
+def explained(law: Law) -> Law:
+    """Write the law's sentence and its lint anew, after something about it has changed."""
+    return msgspec.structs.replace(law, sentence=sentence(law), lint=lint(law))
 
 
 def _attempt(part: str, missing: dict[str, str], make: Callable[[], Part]) -> Part | None:
@@ -222,126 +288,39 @@ def _knee(table: Table, mean: Floats, outcome: Outcome, rule: str) -> ReferenceK
     return ReferenceKnee(value, lo, hi, rule)
 
 
-def _better_rule(outcome: Outcome) -> str:
-    if outcome in reference.LESS_IS_BETTER:
-        return f"first saving per unit of x below {reference.THRESHOLD:g} {reference.UNITS[outcome]}"
-    return f"first gain per unit of x below {reference.THRESHOLD:g}"
+def _power(law: PowerLaw) -> PowerMean:
+    return PowerMean(law.exponent, law.coefficient, METHOD)
 
 
-def _publish(table: Table, law: PowerLaw) -> Published:
-    x = table.x[table.x > 0]
-    if len(x) > CURVE_POINTS:
-        x = x[np.linspace(0, len(x) - 1, CURVE_POINTS).round().astype(np.int64)]
-    return Published(
-        family="power",
-        weights={"power": 1.0},
-        params={"exponent": law.exponent, "coefficient": law.coefficient},
-        curve=law.curve(x),
-        method=METHOD,
-    )
+def _runs(table: Table) -> int:
+    """Give the runs that at least two values have."""
+    return int(np.sort(table.n)[-2]) if len(table.n) > 1 else 0
 
 
-def _status(table: Table) -> str:
-    if len(table.n) < 2:  # noqa: PLR2004 - a law compares
-        return "insufficient"
-    return "established" if int((table.n >= ESTABLISHED_RUNS).sum()) > 1 else "exploratory"
-
-
-def compare_laws(a: Law, b: Law) -> list[str]:
-    """List where two laws of the same runs differ beyond rounding; an empty list says that they are equal.
-
-    Tolerances: coefficients and interval ends 1e-9 * max(|value|, SE), the ends and errors of a power law's
-    coefficient on the log scale; standard errors 1e-9 relative; R² 1e-9; means 1e-12 relative; counts, values, knees
-    exact. Where the runs leave an error or an intercept of nothing but rounding (1e-8 of the estimate, 1e-13 of the
-    outcome), it need only be that on both sides. What names the record (tier, version, epoch, time, sources, lineage,
-    hash, reasons) is not compared.
-    """
-    return [difference for difference in _differences(a, b) if difference]
-
-
-def _differences(a: Law, b: Law) -> Iterator[str]:
-    for name in ("context", "dimension", "outcome", "basis", "n", "status", "excluded_zeros", "evidence"):
-        yield _same(name, getattr(a, name), getattr(b, name))
-    yield from _compare_rows("values", a.values, b.values)
-    yield from _compare_rows(
-        "reference.success_rate_by_value", a.reference.success_rate_by_value, b.reference.success_rate_by_value
-    )
-    size = max((abs(row.mean) for row in a.values), default=0.0)
-    for name in ("power", "log", "linear"):
-        yield from _compare_fits(f"reference.{name}", getattr(a.reference, name), getattr(b.reference, name), size)
-    for name in ("knee", "diminishing_returns", "recommended_value"):
-        yield _same(f"reference.{name}", getattr(a.reference, name), getattr(b.reference, name))
-    yield _same("knee", a.knee, b.knee)
-    yield from _compare_published(a.published, b.published)
-
-
-def _same(name: str, one: object, other: object) -> str:
-    return "" if one == other else f"{name}: {one} and {other}"
-
-
-def _near(name: str, one: float, other: float, allowed: float) -> str:
-    return "" if abs(one - other) <= allowed else f"{name}: {one!r} and {other!r}, more than {allowed:.3g} apart"
-
-
-def _compare_rows(name: str, one: list[ValueRow], other: list[ValueRow]) -> Iterator[str]:
-    keys = [[(row.x, row.label, row.n) for row in rows] for rows in (one, other)]
-    yield _same(f"{name} (x, label, n)", *keys)
-    if keys[0] == keys[1]:
-        for p, q in zip(one, other, strict=True):
-            at = f"{name}[{p.x if p.label is None else p.label}]"
-            yield _near(f"{at}.mean", p.mean, q.mean, 1e-12 * abs(p.mean))
-            allowed = 1e-9 * max(abs(p.mean), p.hi - p.lo)
-            yield _near(f"{at}.lo", p.lo, q.lo, allowed)
-            yield _near(f"{at}.hi", p.hi, q.hi, allowed)
-
-
-def _compare_fits(
-    name: str, one: PowerFit | LineFit | None, other: PowerFit | LineFit | None, size: float
-) -> Iterator[str]:
-    if one is None or other is None:
-        yield _same(name, one, other)
-        return
-    yield _near(f"{name}.r_squared", one.r_squared, other.r_squared, 1e-9)
-    if isinstance(one, PowerFit) and isinstance(other, PowerFit):
-        yield _same(f"{name}.interpretation", one.interpretation, other.interpretation)
-        yield from _compare_estimates(f"{name}.exponent", one.exponent, other.exponent)
-    if isinstance(one, LineFit) and isinstance(other, LineFit):
-        yield from _compare_estimates(f"{name}.intercept", one.intercept, other.intercept, size=size)
-    log_scale = isinstance(one, PowerFit)
-    yield from _compare_estimates(f"{name}.coefficient", one.coefficient, other.coefficient, log_scale=log_scale)
-
-
-def _compare_estimates(
-    name: str, one: Estimate, other: Estimate, *, size: float = 0.0, log_scale: bool = False
-) -> Iterator[str]:
-    allowed = max(1e-9 * max(abs(one.estimate), one.se), 1e-13 * size)
-    yield _near(name, one.estimate, other.estimate, allowed)
-    for end in ("lo", "hi"):
-        p, q = getattr(one, end), getattr(other, end)
-        logs = max(1.0, abs(math.log(p))) if log_scale and p > 0 else 1.0
-        yield _near(f"{name}.{end}", p, q, max(allowed, 1e-9 * abs(p) * logs))
-    rounding = max(1e-8 * abs(one.estimate), 1e-13 * size)
-    for error in ("se", "se_classical"):
-        p, q = getattr(one, error), getattr(other, error)
-        if p is None or q is None:
-            yield _same(f"{name}.{error}", p, q)
-        elif max(p, q) > rounding:
-            yield _near(f"{name}.{error}", p, q * (one.estimate / other.estimate if log_scale else 1.0), 1e-9 * p)
-
-
-def _compare_published(one: Published | None, other: Published | None) -> Iterator[str]:
-    if one is None or other is None:
-        yield _same("published", one, other)
-        return
-    yield _same("published.family", one.family, other.family)
-    yield _same("published.weights", one.weights, other.weights)
-    yield _same("published.params", sorted(one.params), sorted(other.params))
-    for name in sorted(one.params.keys() & other.params.keys()):
-        yield from _compare_estimates(
-            f"published.{name}", one.params[name], other.params[name], log_scale=name == "coefficient"
+def _publish(fits: Fits, heading: Heading, fitting: Fitting, runs: int) -> Curve:
+    if runs < EXPLORATORY_RUNS:
+        raise NotEnoughData(
+            f"a law needs {EXPLORATORY_RUNS} runs at each of two values, the second best supported has {runs}: "
+            "the table of values is what these runs can tell"
         )
-    yield _same("published.curve x", [point.x for point in one.curve], [point.x for point in other.curve])
-    for p, q in zip(one.curve, other.curve, strict=False):
-        allowed = 1e-9 * max(abs(p.mean), p.hi - p.lo)
-        for end in ("mean", "lo", "hi"):
-            yield _near(f"published.curve[{p.x:g}].{end}", getattr(p, end), getattr(q, end), allowed)
+    return publish(fits.means(), heading["dimension"], heading["outcome"], heading["basis"], fitting)
+
+
+def _find_knee(curve: Curve, heading: Heading, fitting: Fitting, cost: Published | None, runs: int) -> Knee:
+    if runs < ESTABLISHED_RUNS:
+        raise NotEnoughData(
+            f"a knee needs {ESTABLISHED_RUNS} runs at each of two values, the second best supported has {runs}"
+        )
+    outcome = heading["outcome"]
+    price = price_of(curve.average.points.x, heading["dimension"], outcome, cost, fitting)
+    return find_knee(curve.average, price, less_is_better=outcome in LESS_IS_BETTER)
+
+
+def _status(runs: int, curve: Curve | None, *, category: bool) -> str:
+    if runs < EXPLORATORY_RUNS:
+        return "insufficient"
+    if curve is None and not category:
+        return "exploratory"
+    if runs >= ACTIONABLE_RUNS or (curve is not None and curve.e_value >= EVIDENT):
+        return "actionable"
+    return "established" if runs >= ESTABLISHED_RUNS else "exploratory"

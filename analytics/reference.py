@@ -13,13 +13,12 @@ from analytics.intervals import LEVEL, t_quantile, wilson
 from analytics.least_squares import ErrorKind, Line, line
 from analytics.moments import Floats
 from analytics.quasi_poisson import raised
-from models.dimensions import CLIP, SIZE_CATEGORIES, Outcome, Variable
+from models.dimensions import CLIP, LESS_IS_BETTER, SIZE_CATEGORIES, Outcome, Variable
 from models.errors import NotEnoughData
 from models.laws import Estimate, LineFit, PowerFit, ValueRow
 
 THRESHOLD = 0.05
 TIE = 1e-12
-LESS_IS_BETTER = frozenset({Outcome.TIME_TO_COMPLETE, Outcome.TOTAL_COST})
 UNITS = {Outcome.TIME_TO_COMPLETE: "seconds", Outcome.TOTAL_COST: "US dollars"}
 
 
@@ -62,9 +61,11 @@ def log_line(cells: Cells, outcome: Outcome, *, error: ErrorKind = "HC3") -> Lin
     The clipped logarithm of success is ln(0.001) (1 - success), so its line is that of success, mapped exactly.
 
     Raises:
-        NotEnoughData: As `analytics.least_squares.line`.
+        NotEnoughData: As `analytics.least_squares.line`; or the cells keep no clipped logarithm of the outcome.
     """
     variable = LOG_VARIABLES.get(outcome)
+    if variable is None and outcome != Outcome.SUCCESS:
+        raise NotEnoughData(f"the clipped logarithm of {outcome} is not kept: read the published law")
     if variable is not None:
         return line(cells, variable, Variable.LN_X, error=error)
     fit = line(cells, outcome, Variable.LN_X, error=error)

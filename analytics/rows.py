@@ -16,10 +16,11 @@ from analytics.intervals import LEVEL, t_quantile
 from analytics.laws import Heading, Table, assemble
 from analytics.least_squares import LEVERAGE_ONE, VARIES, ErrorKind, Line
 from analytics.moments import Floats
+from analytics.published import Fitting, Means
 from analytics.quasi_poisson import PowerLaw, expect_power_law, raised
-from models.dimensions import CLIP
+from models.dimensions import CLIP, LESS_IS_BETTER, Outcome
 from models.errors import NotEnoughData
-from models.laws import Estimate, Law
+from models.laws import Estimate, Law, Published
 
 ITERATIONS = 500
 TOLERANCE = 1e-12
@@ -33,6 +34,7 @@ class RowFits:
     x: Floats
     y: Floats
     stand_in: Floats
+    outcome: Outcome
 
     def power(self) -> Line:
         """Regress ln max(y, 0.001) on ln x."""
@@ -53,6 +55,21 @@ class RowFits:
         kept = self.x > 0
         return row_power_mean(np.log(self.stand_in[kept]), self.y[kept])
 
+    def means(self) -> Means:
+        """Give the means by value above zero that families of curves are fitted to."""
+        kept = self.x > 0
+        y = self.y[kept]
+        x, place = np.unique(self.stand_in[kept], return_inverse=True)
+        scaled = np.log(np.maximum(y, CLIP)) if self.outcome in LESS_IS_BETTER else y
+        groups = [scaled[place == group] for group in range(len(x))]
+        return Means(
+            x=x,
+            n=np.array([float(len(group)) for group in groups]),
+            mean=np.array([group.mean() for group in groups]),
+            m2=np.array([((group - group.mean()) ** 2).sum() for group in groups]),
+            level=np.array([y[place == group].mean() for group in range(len(x))]),
+        )
+
 
 def fit_rows(
     x: Floats,
@@ -61,9 +78,11 @@ def fit_rows(
     bin_id: Floats,
     *,
     labels: Sequence[str] | None = None,
+    fitting: Fitting | None = None,
+    cost: Published | None = None,
     **heading: Unpack[Heading],
 ) -> Law:
-    """Fit the law of an outcome from raw rows; compare it by `analytics.laws.compare_laws`.
+    """Fit the law of an outcome from raw rows; compare it by `analytics.equality.compare_laws`.
 
     Args:
         x: The measured value of the dimension; not read where there are labels. [N]
@@ -71,20 +90,34 @@ def fit_rows(
         binned: Whether the row falls into a bin. [N]
         bin_id: The value that the row is tabled under: x itself, or its bin's nominal x. [N]
         labels: The categories, for a dimension without a number. [N]
+        fitting: How to fit, and the price table.
+        cost: The cost law of the same runs.
         **heading: What the record says besides.
     """
     seen = np.isfinite(y)
     x, y, binned, bin_id = x[seen], y[seen], binned[seen], bin_id[seen]
     if labels is not None:
         names, place = np.unique(np.asarray(labels)[seen], return_inverse=True)
-        return assemble(_table(np.full(len(names), np.nan), names.tolist(), place, y), RowFits(x, y, x), heading)
+        return assemble(
+            _table(np.full(len(names), np.nan), names.tolist(), place, y),
+            RowFits(x, y, x, heading["outcome"]),
+            heading,
+            fitting,
+            cost,
+        )
     keys, place = np.unique(np.stack((bin_id, binned)), axis=1, return_inverse=True)
     place = place.reshape(-1)
     stand_in = x.copy()
     for group in np.flatnonzero(keys[1]):
         rows = place == group
         stand_in[rows] = np.exp(np.log(x[rows]).mean())
-    return assemble(_table(keys[0], [None] * keys.shape[1], place, y), RowFits(x, y, stand_in), heading)
+    return assemble(
+        _table(keys[0], [None] * keys.shape[1], place, y),
+        RowFits(x, y, stand_in, heading["outcome"]),
+        heading,
+        fitting,
+        cost,
+    )
 
 
 def row_line(g: Floats, y: Floats, stand_in: Floats, level: float = LEVEL) -> Line:

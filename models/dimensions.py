@@ -15,12 +15,24 @@ class Dimension(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What a run brought and what it took."""
+    """What a run brought and what it took.
+
+    The last two need products of success and quality, which live cells do not keep: quality of the successful runs,
+    and quality that counts as zero where a run failed. The audited tier has them.
+    """
 
     SUCCESS = "success"
     QUALITY_SCORE = "quality_score"
     TIME_TO_COMPLETE = "time_to_complete"
     TOTAL_COST = "total_cost"
+    QUALITY_GIVEN_SUCCESS = "quality_given_success"
+    SUCCESS_TIMES_QUALITY = "success_times_quality"
+
+
+LIVE_OUTCOMES: tuple[Outcome, ...] = tuple(Outcome)[:4]
+"""The outcomes that the live tier has laws of."""
+
+LESS_IS_BETTER = frozenset({Outcome.TIME_TO_COMPLETE, Outcome.TOTAL_COST})
 
 
 class Basis(StrEnum):

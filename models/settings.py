@@ -1,7 +1,7 @@
 """The settings: one frozen object, read from the environment (prefix SCALING_) and the file scaling.toml."""
 
 import hashlib
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -90,6 +90,28 @@ class Settings(BaseSettings):
     context_cost_per_1k: Annotated[float, Field(ge=0)] = Field(
         0.003, description="Price table: dollars for 1,000 context tokens."
     )
+    value_of_success: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="What one success, or a quality of 1, is worth in dollars: a knee is where a step costs more."
+    )
+    complexity_reliability: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0,
+        description="Share of the complexity scores' variance that is real difficulty; "
+        "with less than 0.8, or less than a law's tipping reliability, no law is called adjusted.",
+    )
+    bootstrap_draws: Annotated[int, Field(ge=100, le=5000)] = Field(
+        300, description="Bootstrap draws behind the intervals of a law."
+    )
+    drift_limit: Annotated[float, Field(ge=100)] = Field(
+        10_000.0, description="Evidence at which a law counts as drifted: P(false alarm in T buckets) <= T / limit."
+    )
+    audit_seconds: Annotated[float, Field(gt=0)] = Field(
+        10.0, description="Time between two rounds of the audit, which refits laws from ClickHouse."
+    )
+    significance_scope: Literal["all", "context", "dimension", "outcome"] = Field(
+        "all", description="Among which laws the false discovery rate is held: all, or those alike in this."
+    )
+    audit_processes: Annotated[int, Field(ge=1, le=64)] = Field(1, description="Processes that the audit fits in.")
+
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Log level.")
 
     @classmethod

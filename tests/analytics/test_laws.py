@@ -8,11 +8,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from analytics.cells import LOG_VARIABLES, Cells, LawCells, law_cells
-from analytics.laws import Heading, compare_laws, fit_law
+from analytics.cells import LOG_VARIABLES, Cells, LawCells, law_cells, law_variables
+from analytics.equality import compare_laws
+from analytics.intervals import t_quantile, z_quantile
+from analytics.laws import Heading, fit_law
 from analytics.moments import Floats
 from analytics.rows import fit_rows
-from models.dimensions import CLIP, Basis, Dimension, Outcome
+from models.dimensions import CLIP, LIVE_OUTCOMES, Basis, Dimension, Outcome
 from models.laws import Law
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -76,7 +78,7 @@ def round_trip(law: Law) -> Law:
     return msgspec.json.decode(msgspec.json.encode(law), type=Law)
 
 
-@pytest.mark.parametrize("outcome", list(Outcome))
+@pytest.mark.parametrize("outcome", list(LIVE_OUTCOMES))
 @pytest.mark.parametrize("seed", range(6))
 def test_a_law_from_cells_equals_the_law_from_rows(outcome: Outcome, seed: int) -> None:
     """With zeros of x and of y and with missing outcomes, no number of the record differs beyond rounding."""
@@ -93,7 +95,7 @@ def test_a_law_from_cells_equals_the_law_from_rows(outcome: Outcome, seed: int) 
     assert round_trip(law) == law
 
 
-@pytest.mark.parametrize("outcome", list(Outcome))
+@pytest.mark.parametrize("outcome", list(LIVE_OUTCOMES))
 @pytest.mark.parametrize("seed", range(3))
 def test_binned_context_tokens_give_the_same_law_from_cells_and_rows(outcome: Outcome, seed: int) -> None:
     """Least squares sees every token count; HC3 and the power law see the bin's geometric mean on both ways."""
@@ -112,7 +114,7 @@ def test_binned_context_tokens_give_the_same_law_from_cells_and_rows(outcome: Ou
     assert law.reference.linear.intercept.estimate == pytest.approx(intercept, rel=1e-6)
 
 
-@pytest.mark.parametrize("outcome", list(Outcome))
+@pytest.mark.parametrize("outcome", list(LIVE_OUTCOMES))
 def test_categories_give_a_table_and_a_recommendation_without_a_number(outcome: Outcome) -> None:
     """Model sizes without a parameter count have values, small first, and no regression; the reasons say why."""
     rng = np.random.default_rng(20)
@@ -130,7 +132,7 @@ def test_categories_give_a_table_and_a_recommendation_without_a_number(outcome: 
     assert compare_laws(law, check) == []
     assert [row.label for row in law.values] == ["small", "medium", "large"]
     assert [row.x for row in law.values] == [None] * 3
-    assert law.published is None
+    assert (law.published, law.power, law.knee) == (None, None, None)
     assert "categories" in law.missing["published"]
     assert "recommended category is" in law.missing["reference.recommended_value"]
     assert law.status == "established"
@@ -139,19 +141,47 @@ def test_categories_give_a_table_and_a_recommendation_without_a_number(outcome: 
 
 @pytest.mark.parametrize(
     ("runs", "status"),
-    [([50], "insufficient"), ([50, 29], "exploratory"), ([30, 30], "established"), ([], "insufficient")],
+    [
+        ([], "insufficient"),
+        ([500], "insufficient"),
+        ([500, 29], "insufficient"),
+        ([500, 30], "exploratory"),
+        ([99, 99, 99], "exploratory"),
+        ([100, 100], "established"),
+        ([500, 199], "established"),
+        ([200, 200], "actionable"),
+    ],
 )
-def test_the_status_follows_the_runs_at_each_value(runs: list[int], status: str) -> None:
-    """One value is insufficient; thirty runs at each of two values make a law established."""
-    rng = np.random.default_rng(21)
+def test_the_status_follows_the_runs_that_two_values_have(runs: list[int], status: str) -> None:
+    """Where nothing changes, 30 runs at each of two values give a law, 100 a knee, and 200 make it actionable."""
     x = np.repeat(np.arange(1.0, len(runs) + 1), runs)
-    y = (rng.random(len(x)) < 0.5).astype(np.float64)
+    y = np.concatenate([np.zeros(0), *((np.arange(count) < count / 2).astype(np.float64) for count in runs)])
     law = fit_law(cells_of(x, y, Outcome.SUCCESS), **heading(Outcome.SUCCESS))
     assert (law.status, law.n) == (status, sum(runs))
     assert (law.published is None) == (status == "insufficient")
+    assert (law.knee is not None) == (status in {"established", "actionable"})
     if status == "insufficient":
-        assert {"published", "knee", "reference.power", "reference.knee"} <= law.missing.keys()
+        assert {"published", "knee"} <= law.missing.keys()
+    if len(runs) < 2:
+        assert {"power", "reference.power", "reference.knee"} <= law.missing.keys()
+    elif status == "insufficient":
+        assert "a law needs 30 runs at each of two values, the second best supported has 29" in law.missing["published"]
+        assert law.power is not None
+        assert law.reference.power is not None
+    if status == "exploratory":
+        assert f"has {sorted(runs)[-2]}" in law.missing["knee"]
     assert round_trip(law) == law
+
+
+@pytest.mark.parametrize(("successes", "status"), [((4, 36), "actionable"), ((18, 22), "exploratory")])
+def test_evidence_makes_a_law_of_few_runs_actionable(successes: tuple[int, int], status: str) -> None:
+    """Forty runs at each of two values: from 10 % to 90 % is beyond doubt (e >= 20), from 45 % to 55 % is not."""
+    x = np.repeat([1.0, 8.0], 40)
+    y = np.concatenate([np.arange(40) < count for count in successes]).astype(np.float64)
+    law = fit_law(cells_of(x, y, Outcome.SUCCESS), **heading(Outcome.SUCCESS))
+    assert law.status == status
+    assert law.e_value is not None
+    assert (law.e_value >= 20) == (status == "actionable")
 
 
 def test_a_law_without_variation_or_with_single_runs_says_what_is_missing() -> None:
@@ -172,8 +202,8 @@ def test_a_law_without_variation_or_with_single_runs_says_what_is_missing() -> N
 
 def test_the_record_is_small_and_names_its_key() -> None:
     """Even with 130 values a record stays below 64 KiB; its key is context, dimension, outcome and tier."""
-    x = np.repeat(np.arange(1.0, 131.0), 5)
-    y = (np.random.default_rng(22).random(650) < 0.5).astype(np.float64)
+    x = np.repeat(np.arange(1.0, 131.0), 120)
+    y = (np.random.default_rng(22).random(len(x)) < 0.5).astype(np.float64)
     law = fit_law(cells_of(x, y, Outcome.SUCCESS), **heading(Outcome.SUCCESS))
     assert len(msgspec.json.encode(law)) < 64 * 1024
     assert law.law_id == "global|agent_count|success|live"
@@ -181,6 +211,40 @@ def test_the_record_is_small_and_names_its_key() -> None:
     assert law.published is not None
     assert len(law.published.curve) == 64
     assert (law.published.curve[0].x, law.published.curve[-1].x) == (1, 130)
+
+
+def test_clusters_widen_a_law_without_moving_its_means() -> None:
+    """Given the same cells by project, x = 0 among them, the trend's variance is that of the projects' sums."""
+    rng = np.random.default_rng(25)
+    x, project = rng.choice(LEVELS, 2000), rng.integers(0, 12, 2000)
+    y = np.clip(0.4 + 0.1 * np.log(np.maximum(x, 1)) + rng.normal(0, 0.2, 12)[project] + rng.normal(0, 0.1, 2000), 0, 1)
+    columns = {"x": x, "quality_score": y, "clipped_ln_quality": np.log(np.maximum(y, CLIP))}
+    apart = law_cells(Cells.from_rows(columns), Outcome.QUALITY_SCORE)
+    by_project = Cells.from_rows(columns, cluster=project).select(law_variables(Outcome.QUALITY_SCORE))
+    together = LawCells(by_project)
+    details = heading(Outcome.QUALITY_SCORE)
+    plain, law = fit_law(apart, **details), fit_law(apart, clustered=together, **details)
+    assert (plain.published, law.published) != (None, None)
+    assert plain.trend is not None
+    assert law.trend is not None
+    assert law.published is not None
+    assert law.published.overdispersion > 3
+    assert [row.mean for row in law.values] == [row.mean for row in plain.values]
+    assert law.trend.estimate == plain.trend.estimate
+    # By hand: what each run pulls at the slope, its residual from its value's mean, summed by project.
+    kept = x > 0
+    z, residual, weight = np.log(x[kept]), y[kept].copy(), np.zeros(int(kept.sum()))
+    pooled = sum(float(((y[x == at] - y[x == at].mean()) ** 2).sum()) for at in LEVELS[1:]) / (kept.sum() - 7)
+    for at in LEVELS[1:]:
+        own = y[x == at]
+        variance = (4 * pooled + ((own - own.mean()) ** 2).sum()) / (4 + len(own) - 1) / len(own)
+        residual[x[kept] == at] -= own.mean()
+        weight[x[kept] == at] = 1 / variance / len(own)
+    z = z - (weight @ z) / weight.sum()
+    pull = weight * z / (weight @ (z * z))
+    sums = np.bincount(project[kept], pull * residual)
+    expected = np.sqrt(12 / 11 * float(sums @ sums)) * t_quantile(11) / z_quantile()
+    assert law.trend.se == pytest.approx(expected, rel=1e-6)
 
 
 def test_fitting_is_a_pure_function() -> None:
@@ -195,14 +259,18 @@ def test_fitting_is_a_pure_function() -> None:
 
 def test_the_knee_of_time_and_cost_counts_a_fall_as_a_gain() -> None:
     """The reference rule always stops at the first value of a falling outcome; the law's own knee does not."""
-    x = np.repeat([1.0, 2, 3, 4], 50)
-    y = np.tile([-0.001, 0.001], 100) + np.repeat([10.0, 6, 5, 4.99], 50)
+    x = np.repeat([1.0, 2, 3, 4], 100)
+    y = np.tile([0.999, 1.001], 200) * np.repeat([10.0, 6, 5, 4.99], 100)
     law = fit_law(cells_of(x, y, Outcome.TIME_TO_COMPLETE), **heading(Outcome.TIME_TO_COMPLETE))
     assert law.reference.knee is not None
     assert law.reference.knee.value == 1
     assert law.knee is not None
     assert (law.knee.value, law.knee.lo, law.knee.hi) == (3, 3, 3)
-    assert "seconds" in law.knee.rule
+    assert law.knee.supported
+    assert law.knee.rule == "the next unit saves less than 5 %"
+    cost = fit_law(cells_of(x, y, Outcome.TOTAL_COST), **heading(Outcome.TOTAL_COST))
+    assert cost.knee is None
+    assert "cost has no knee" in cost.missing["knee"]
     assert law.reference.diminishing_returns == 2
     assert law.reference.recommended_value == 4
 
@@ -213,17 +281,24 @@ def test_comparison_finds_what_differs() -> None:
     x = rng.choice(LEVELS, 300)
     y = outcome_rows(rng, x, Outcome.QUALITY_SCORE)
     law = fit_law(cells_of(x, y, Outcome.QUALITY_SCORE), **heading(Outcome.QUALITY_SCORE))
+    assert law.power is not None
     assert law.published is not None
-    exponent = law.published.params["exponent"]
+    power, published = law.power, law.published
 
-    def changed(share: float) -> Law:
-        assert law.published is not None
-        moved = msgspec.structs.replace(exponent, estimate=exponent.estimate + share * exponent.se)
-        params = {**law.published.params, "exponent": moved}
-        return msgspec.structs.replace(law, published=msgspec.structs.replace(law.published, params=params))
+    def of_power(share: float) -> Law:
+        moved = msgspec.structs.replace(power.exponent, estimate=power.exponent.estimate + share * power.exponent.se)
+        return msgspec.structs.replace(law, power=msgspec.structs.replace(power, exponent=moved))
 
-    assert compare_laws(law, changed(1e-10)) == []
-    assert [text.partition(":")[0] for text in compare_laws(law, changed(1e-7))] == ["published.exponent"]
+    def of_curve(share: float) -> Law:
+        first = published.curve[0]
+        moved = msgspec.structs.replace(first, mean=first.mean + share * (first.hi - first.lo))
+        curve = [moved, *published.curve[1:]]
+        return msgspec.structs.replace(law, published=msgspec.structs.replace(published, curve=curve))
+
+    assert compare_laws(law, of_power(1e-10)) == []
+    assert [text.partition(":")[0] for text in compare_laws(law, of_power(1e-7))] == ["power.exponent"]
+    assert compare_laws(law, of_curve(1e-7)) == []
+    assert [text.partition(":")[0] for text in compare_laws(law, of_curve(1e-5))] == ["published.curve[1].mean"]
     assert compare_laws(law, msgspec.structs.replace(law, version=9, tier="rows", fitted_at="later")) == []
     without = msgspec.structs.replace(law, published=None, n=1)
     assert [text.partition(":")[0] for text in compare_laws(law, without)] == ["n", "published"]
@@ -246,8 +321,8 @@ def column(runs: list[dict[str, float]], name: str) -> Floats:
     return np.array([float(run.get(name, np.nan)) for run in runs])
 
 
-def test_real_team_sizes_show_an_undetermined_gain_past_four() -> None:
-    """DyLAN's accuracies come out as published; the law is weak, cells and rows agree, the best is not told apart."""
+def test_real_team_sizes_show_that_more_agents_bring_nothing_that_matters() -> None:
+    """DyLAN's accuracies come out as published; cells and rows agree, and every change is below 5 points."""
     runs = events("dylan_mmlu_team_size")
     x, y = column(runs, "agent_count"), column(runs, "success")
     law = fit_law(cells_of(x, y, Outcome.SUCCESS), **heading(Outcome.SUCCESS))
@@ -259,9 +334,14 @@ def test_real_team_sizes_show_an_undetermined_gain_past_four() -> None:
         (4, 2809, 0.7052),
         (7, 2809, 0.6949),
     ]
+    assert law.power is not None
+    assert law.power.exponent.lo < 0 < law.power.exponent.hi
     assert law.published is not None
-    exponent = law.published.params["exponent"]
-    assert exponent.lo < 0 < exponent.hi
+    assert law.published.direction == "no effect"
+    assert law.published.change is not None
+    assert -0.05 < law.published.change.lo < 0 < law.published.change.hi < 0.05
+    assert law.knee is not None
+    assert (law.knee.value, law.knee.supported) == (2, False)
     assert law.reference.recommended_value == 3
 
 
@@ -290,5 +370,7 @@ def test_real_context_lengths_fall_and_zero_tokens_are_counted_apart() -> None:
     assert compare_laws(law, check) == []
     assert law.excluded_zeros == int((x == 0).sum()) > 0
     assert law.values[0].x == 0
+    assert law.power is not None
+    assert law.power.exponent.hi < 0
     assert law.published is not None
-    assert law.published.params["exponent"].hi < 0
+    assert law.published.direction == "falls"

@@ -1,7 +1,17 @@
 """The words of the wire format: what is written into keys and records must not change by accident."""
 
 from models import errors
-from models.dimensions import BASES, MASK_BITS, OUTCOME_VARIABLES, VARIABLES, Basis, Dimension, Outcome, Source
+from models.dimensions import (
+    BASES,
+    LIVE_OUTCOMES,
+    MASK_BITS,
+    OUTCOME_VARIABLES,
+    VARIABLES,
+    Basis,
+    Dimension,
+    Outcome,
+    Source,
+)
 from models.laws import law_id
 from models.topics import CELLS_TABLE, TABLES, TOPICS, changelog
 
@@ -9,7 +19,8 @@ from models.topics import CELLS_TABLE, TABLES, TOPICS, changelog
 def test_names_in_keys_are_fixed() -> None:
     """Dimensions, outcomes, bases and sources are parts of stored keys."""
     assert [*Dimension] == ["agent_count", "iterations", "parallelism_level", "context", "model_size", "attempts"]
-    assert [*Outcome] == ["success", "quality_score", "time_to_complete", "total_cost"]
+    assert [*LIVE_OUTCOMES] == ["success", "quality_score", "time_to_complete", "total_cost"]
+    assert [*Outcome] == [*LIVE_OUTCOMES, "quality_given_success", "success_times_quality"]
     assert [*Basis] == ["dose", "realised", "category"]
     assert [*Source] == ["observational", "policy"]
     assert law_id("global", Dimension.CONTEXT, Outcome.SUCCESS, "live") == "global|context|success|live"
@@ -32,9 +43,9 @@ def test_the_order_of_the_variables_is_that_of_the_stored_arrays() -> None:
     assert VARIABLES[:8] == OUTCOME_VARIABLES
 
 
-def test_every_outcome_has_a_bit_of_its_own() -> None:
-    """The mask is one number below 32."""
-    assert {*MASK_BITS} == {*Outcome, "positive_cost"}
+def test_every_outcome_of_a_live_cell_has_a_bit_of_its_own() -> None:
+    """The mask is one number below 32; what needs products of outcomes is no outcome of a live cell."""
+    assert {*MASK_BITS} == {*LIVE_OUTCOMES, "positive_cost"}
     assert sorted(MASK_BITS.values()) == [1, 2, 4, 8, 16]
 
 

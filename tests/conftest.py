@@ -1,0 +1,56 @@
+"""A law record for tests that need one without a fit."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from models.dimensions import Dimension, Outcome
+from models.laws import Estimate, Law, LineFit, PowerMean, Reference, ValueRow, law_id
+
+
+def estimate(value: float, se: float = 0.01) -> Estimate:
+    """Make an estimate with an interval of two standard errors on each side."""
+    return Estimate(value, se, value - 2 * se, value + 2 * se)
+
+
+def a_law(
+    dimension: Dimension = Dimension.AGENT_COUNT,
+    outcome: Outcome = Outcome.QUALITY_SCORE,
+    exponent: float | None = 0.3,
+    *,
+    context: str = "global",
+    tier: str = "live",
+    x: Sequence[float] = (1, 8),
+    runs: Sequence[int] = (100, 100),
+    mean: float = 0.5,
+    slope: float | None = None,
+    se: float = 0.01,
+    **fields: object,
+) -> Law:
+    """Make a law with these runs at each x, a power fit if there is an exponent, and a line if there is a slope."""
+    line = None if slope is None else LineFit(estimate(slope, se), estimate(0.0, se), 0.9)
+    power = None if exponent is None else PowerMean(estimate(exponent, se), estimate(1.0, se), "")
+    known: dict[str, object] = {
+        "law_id": law_id(context, dimension, outcome, tier),
+        "tier": tier,
+        "context": context,
+        "dimension": dimension.value,
+        "outcome": outcome.value,
+        "version": 1,
+        "epoch": 1,
+        "fitted_at": "2026-03-01T00:00:00Z",
+        "n": sum(runs),
+        "status": "established",
+        "evidence": "associational",
+        "settings_hash": "",
+        "values": [ValueRow(n=n, mean=mean, lo=mean, hi=mean, x=at) for at, n in zip(x, runs, strict=True)],
+        "reference": Reference(linear=line),
+        "power": power,
+    }
+    return Law(**(known | fields))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def make_law() -> Callable[..., Law]:
+    """Give the maker of laws."""
+    return a_law
