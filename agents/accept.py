@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from operator import attrgetter
 
 import numpy as np
 import xxhash
@@ -15,6 +17,7 @@ from models.settings import Settings
 from models.topics import IMPORT_HEADER
 
 FUTURE_SECONDS = 86_400.0
+_RUN_ID, _COMPLETED_AT = attrgetter("agent_run_id"), attrgetter("completed_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,11 @@ def accept(batch: Batch, decoder: EventDecoder, settings: Settings) -> Accepted:
     """Decode a batch and set apart what is invalid and what lies in the wrong partition."""
     decoded = decoder.decode_batch(batch.values)
     events, indices, rejections = decoded.events, decoded.indices, list(decoded.rejections)
-    ids = [event.agent_run_id.encode() for event in events]
+    ids = list(map(str.encode, map(_RUN_ID, events)))
     misplaced: dict[int, int] = {}
-    completed = completed_seconds(events, [batch.timestamps[index] for index in indices])
-    stamps = np.array([batch.timestamps[index] for index in indices], dtype=np.float64) / 1000
+    timestamps = [batch.timestamps[index] for index in indices] if rejections else batch.timestamps
+    completed = completed_seconds(events, timestamps)
+    stamps = np.array(timestamps, dtype=np.float64) / 1000
     own = partitions_of(ids, settings.partitions)
     elsewhere = own != batch.partition
     early = completed > stamps + FUTURE_SECONDS
@@ -62,13 +66,12 @@ def accept(batch: Batch, decoder: EventDecoder, settings: Settings) -> Accepted:
 
 def completed_seconds(events: Sequence[RunEvent], timestamps: Sequence[int]) -> NDArray[np.float64]:
     """Read completed_at in seconds since the epoch; the Kafka timestamp (ms) stands in where it is absent."""
-    return np.array(
-        [
-            stamp / 1000 if event.completed_at is None else event.completed_at.timestamp()
-            for event, stamp in zip(events, timestamps, strict=True)
-        ],
-        dtype=np.float64,
-    )
+    moments = list(map(_COMPLETED_AT, events))
+    try:
+        return np.array(list(map(datetime.timestamp, moments)), dtype=np.float64)
+    except TypeError:
+        pairs = zip(moments, timestamps, strict=True)
+        return np.array([stamp / 1000 if moment is None else moment.timestamp() for moment, stamp in pairs])
 
 
 def import_id_of(headers: Headers) -> str | None:

@@ -3,12 +3,14 @@
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from operator import attrgetter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.decode import complexity, params_field, text_field
+from agents.decode import params_field, text_field
 from models.contexts import BANDS, HIGHEST_BAND
 from models.dimensions import CLIP, MASK_BITS, SIZE_CATEGORIES, Basis, Dimension
 from models.events import CHARACTERISTIC_FALLBACKS, RunEvent
@@ -39,6 +41,16 @@ NUMBERS = (
     "time_to_complete",
     "total_cost",
 )
+FIELDS = (
+    *NUMBERS,
+    *CHARACTERISTIC_FALLBACKS,
+    "task_complexity",
+    "model_size_category",
+    "decision_id",
+    "policy_version",
+)
+Fields = Mapping[str, Sequence[Any]]
+_read = attrgetter(*FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +109,10 @@ def to_columns(events: Sequence[RunEvent], completed: Floats, settings: Settings
         completed: When each run was completed, in seconds since the epoch.
         settings: Complexity scale and context keys.
     """
-    count = len(events)
-    numbers = {name: _floats(column) for name, column in _transposed(events, NUMBERS)}
-    difficulty = _difficulty(events, settings)
-    categories = [event.model_size_category for event in events]
-    mask, outcomes, centre = _outcomes(numbers, count)
+    fields: Fields = _transposed(events)
+    numbers = {name: _floats(fields[name]) for name in NUMBERS}
+    difficulty = _difficulty(fields, settings)
+    mask, outcomes, centre = _outcomes(numbers, len(events))
     with np.errstate(invalid="ignore", divide="ignore"):
         iterations = numbers["total_iterations"] / numbers["agent_count"]
     dimensions = {
@@ -111,56 +122,66 @@ def to_columns(events: Sequence[RunEvent], completed: Floats, settings: Settings
         (Dimension.PARALLELISM_LEVEL, Basis.REALISED): numbers["parallelism_level"],
         (Dimension.CONTEXT, Basis.DOSE): numbers["context_budget"],
         (Dimension.CONTEXT, Basis.REALISED): numbers["context_tokens"],
-        (Dimension.MODEL_SIZE, Basis.REALISED): _params(events),
-        (Dimension.MODEL_SIZE, Basis.CATEGORY): _floats(list(map(SIZE_CODES.get, categories))),
+        (Dimension.MODEL_SIZE, Basis.REALISED): _params(fields, events),
+        (Dimension.MODEL_SIZE, Basis.CATEGORY): _floats(list(map(SIZE_CODES.get, fields["model_size_category"]))),
         (Dimension.ATTEMPTS, Basis.DOSE): numbers["retry_limit"] + 1,
         (Dimension.ATTEMPTS, Basis.REALISED): numbers["retry_count"] + 1,
     }
-    policy = [event.decision_id is not None or event.policy_version is not None for event in events]
     return Columns(
         completed=completed,
         outcomes=outcomes,
         centre=centre,
         mask=mask,
-        policy=np.asarray(policy, dtype=np.int64),
+        policy=_given(fields["decision_id"]) | _given(fields["policy_version"]),
         complexity=difficulty,
         dimensions=dimensions,
-        keys=_keys(events, settings, difficulty, categories),
+        keys={
+            key: _key_column(key, fields, events, difficulty)
+            for key in dict.fromkeys(key for keys in settings.context_keys for key in keys)
+        },
     )
 
 
-def _transposed(events: Sequence[RunEvent], names: Sequence[str]) -> list[tuple[str, Sequence[float | None]]]:
-    if not events:
-        return [(name, ()) for name in names]
-    return list(zip(names, zip(*map(attrgetter(*names), events), strict=True), strict=True))
+def _transposed(events: Sequence[RunEvent]) -> Fields:
+    """Read all fields of all events in one pass."""
+    columns = zip(*map(_read, events), strict=True) if events else repeat(())
+    return dict(zip(FIELDS, columns, strict=False))
 
 
 def _floats(column: Sequence[float | None]) -> Floats:
-    missing = column.count(None)
-    if missing == len(column):
-        return np.full(len(column), np.nan)
-    if missing:
-        return np.array(column, dtype=np.float64)
-    # Complete columns go through the array module, which reads Python numbers three times as fast.
-    return np.frombuffer(array("d", column))  # type: ignore[type-var]
-
-
-def _params(events: Sequence[RunEvent]) -> Floats:
-    plain = [event.model_params_b for event in events]
-    if None not in plain:
-        return _floats(plain)
-    return _floats(
-        [params_field(event) if value is None else value for value, event in zip(plain, events, strict=True)]
-    )
-
-
-def _difficulty(events: Sequence[RunEvent], settings: Settings) -> Floats:
-    plain = [event.task_complexity for event in events]
     try:
-        return np.frombuffer(array("d", plain))  # type: ignore[type-var]
+        # Complete columns go through the array module, which reads Python numbers three times as fast.
+        return np.frombuffer(array("d", column))  # type: ignore[type-var]
+    except TypeError:
+        return np.full(len(column), np.nan) if _absent(column) else np.array(column, dtype=np.float64)
+
+
+def _absent(column: Sequence[object]) -> bool:
+    return column.count(None) == len(column)
+
+
+def _given(column: Sequence[object]) -> Ints:
+    if _absent(column):
+        return np.zeros(len(column), dtype=np.int64)
+    return np.array([value is not None for value in column], dtype=np.int64)
+
+
+def _params(fields: Fields, events: Sequence[RunEvent]) -> Floats:
+    plain = fields["model_params_b"]
+    try:
+        return np.frombuffer(array("d", plain))
+    except TypeError:
+        pairs = zip(plain, events, strict=True)
+        return _floats([params_field(event) if value is None else value for value, event in pairs])
+
+
+def _difficulty(fields: Fields, settings: Settings) -> Floats:
+    plain = fields["task_complexity"]
+    try:
+        return np.frombuffer(array("d", plain))
     except TypeError:
         scale = settings.complexity_scale.model_dump()
-        return _floats([complexity(event, scale) for event in events])
+        return _floats([scale[value] if isinstance(value, str) else value for value in plain])
 
 
 def _outcomes(numbers: Mapping[str, Floats], count: int) -> tuple[Ints, Floats, Floats]:
@@ -193,29 +214,17 @@ def _outcomes(numbers: Mapping[str, Floats], count: int) -> tuple[Ints, Floats, 
     return mask, outcomes, centre
 
 
-def _keys(
-    events: Sequence[RunEvent], settings: Settings, difficulty: Floats, categories: Sequence[str | None]
-) -> dict[str, Sequence[str | None]]:
-    return {
-        key: _key_column(key, events, difficulty, categories)
-        for key in dict.fromkeys(key for keys in settings.context_keys for key in keys)
-    }
-
-
-def _key_column(
-    key: str, events: Sequence[RunEvent], difficulty: Floats, categories: Sequence[str | None]
-) -> Sequence[str | None]:
+def _key_column(key: str, fields: Fields, events: Sequence[RunEvent], difficulty: Floats) -> Sequence[str | None]:
     if key == "complexity_band":
         bands = np.searchsorted(BAND_BOUNDS, difficulty, side="right")
         return list(map(BAND_NAMES.__getitem__, np.where(np.isnan(difficulty), len(BAND_NAMES) - 1, bands).tolist()))
     if key == "model_size_category":
-        return categories
+        return fields[key]
     if key not in CHARACTERISTIC_FALLBACKS:
         return [_characteristic(event, key) for event in events]
-    plain = list(map(attrgetter(key), events))
-    if key == "model_params_b" or None in plain:
+    if key == "model_params_b" or not all(fields[key]):
         return [text_field(event, key) for event in events]
-    return plain
+    return fields[key]
 
 
 def _characteristic(event: RunEvent, key: str) -> str | None:

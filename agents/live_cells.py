@@ -32,6 +32,7 @@ LOWEST_BIN = -128
 FIRST_SIZE = 512
 VALUE_CODES = 1024
 MOST_SIZES = VALUE_CODES - FIRST_SIZE
+SLOTS = 2 * MASKS * VALUE_CODES
 
 
 def group_codes(columns: Columns) -> Ints:
@@ -53,7 +54,7 @@ class LiveCells:
         self._partition = partition
         self._contexts = contexts
         self._sizes: dict[float, int] = {}
-        self._keys: dict[tuple[int, int, int], bytes] = {}
+        self._keys: dict[int, bytes] = {}
 
     def load(self, items: Sequence[tuple[bytes, bytes]]) -> None:
         """Fill the empty cells from stored values."""
@@ -100,13 +101,16 @@ class LiveCells:
         return np.where(present, codes, -1)
 
     def _size_codes(self, x: Floats, present: NDArray[np.bool_]) -> Ints:
+        distinct, first, place = np.unique(x[present], return_index=True, return_inverse=True)
         # In the order of their appearance, so that it does not matter where batches end.
-        for size in dict.fromkeys(x[present].tolist()):
+        for at in np.argsort(first).tolist():
+            size = float(distinct[at])
             if size not in self._sizes and len(self._sizes) < MOST_SIZES:
                 self._sizes[size] = FIRST_SIZE + len(self._sizes)
-        known = [self._sizes.get(size, -1) for size in x.tolist()]
-        codes = np.array(known, dtype=np.int64)
-        return np.where(codes >= 0, codes, _bin_codes(x))
+        own = np.array([self._sizes.get(size, -1) for size in distinct.tolist()], dtype=np.int64)
+        codes = np.zeros(len(x), dtype=np.int64)
+        codes[present] = np.where(own >= 0, own, _bin_codes(distinct))[place]
+        return codes
 
     def _fold_own(self, own: Iterable[tuple[int, Ints]], columns: Columns, contexts: Ints) -> None:
         """Fold the cells in which x is one value."""
@@ -143,18 +147,16 @@ class LiveCells:
 
     def _name(self, crossings: Ints, names: Sequence[tuple[int, int]]) -> list[bytes]:
         """Give the key of each crossing of a context with a slot."""
-        known = self._keys
-        found: list[bytes] = []
-        context_codes, slots = np.divmod(crossings, len(names))
-        for context, at in zip(context_codes.tolist(), slots.tolist(), strict=True):
-            number, slot = names[at]
-            named = known.get((context, number, slot))
-            if named is None:
-                named = known[context, number, slot] = self._new_name(context, number, slot)
-            found.append(named)
-        return found
+        context, at = np.divmod(crossings, len(names))
+        number, slot = np.array(names, dtype=np.int64)[at].T
+        codes: list[int] = ((context * len(DIMENSION_BASES) + number) * SLOTS + slot).tolist()
+        if None in map(self._keys.get, codes):
+            self._keys.update((code, self._new_name(code)) for code in codes if code not in self._keys)
+        return list(map(self._keys.__getitem__, codes))
 
-    def _new_name(self, context: int, number: int, slot: int) -> bytes:
+    def _new_name(self, crossing: int) -> bytes:
+        of_context, slot = divmod(crossing, SLOTS)
+        context, number = divmod(of_context, len(DIMENSION_BASES))
         group, code = divmod(slot, VALUE_CODES)
         source, mask = split_group(group)
         text = self._value(DIMENSION_BASES[number], code)

@@ -1,6 +1,7 @@
 """Fold a batch into the Grams of one source partition: joint moments of all dimensions and outcomes by time bucket."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,10 +91,8 @@ class LiveGrams:
         context, slot = divmod(crossing, len(distinct))
         bucket, group, presence = distinct[slot].tolist()
         source, mask = split_group(group)
-        digits = np.base_repr(presence, STATES).rjust(len(REGRESSORS), "0")
-        text = "".join(PRESENCE[int(digit)] for digit in digits)
         number = None if bucket == HISTORY else bucket
-        return GramKey(self._partition, self._contexts.ids[context], number, source, text, mask)
+        return GramKey(self._partition, self._contexts.ids[context], number, source, _presence(presence), mask)
 
     def _retire(self) -> None:
         """Move buckets that are no longer kept apart into history."""
@@ -104,6 +103,13 @@ class LiveGrams:
                 self.table.merge([history], self.table.moments([encoded]))
                 self.table.set_bucket(history, self._last_in_history)
                 self.table.remove(encoded)
+
+
+@cache
+def _presence(code: int) -> str:
+    """Write a presence code: one of at most 3^7."""
+    digits = np.base_repr(code, STATES).rjust(len(REGRESSORS), "0")
+    return "".join(PRESENCE[int(digit)] for digit in digits)
 
 
 def _distinct(buckets: Ints, groups: Ints, presence: Ints) -> tuple[Ints, Ints]:

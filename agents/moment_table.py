@@ -151,10 +151,9 @@ class MomentTable:
         rows = np.flatnonzero(self._dirty)
         values = encode_rows(offset, self._bucket[rows], (self._n[rows], self._mean[rows], self._comoment[rows]))
         changes: dict[bytes, bytes | None] = dict.fromkeys(self._removed)
-        for row, value in zip(rows.tolist(), values, strict=True):
-            key = self._keys[row]
-            assert key is not None
-            changes[key] = value
+        # A removed row is not dirty, so every key here is one.
+        keys: Iterator[bytes] = map(self._keys.__getitem__, rows.tolist())  # type: ignore[arg-type]
+        changes.update(zip(keys, values, strict=True))
         self._dirty[rows] = False
         self._removed.clear()
         return changes

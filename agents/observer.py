@@ -1,12 +1,14 @@
 """Observe run events: the state of one source partition, and what must be written for it."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
 
 import msgspec
 import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
 from agents.accept import accept, import_id_of
 from agents.columns import Columns, to_columns
@@ -26,10 +28,15 @@ from models.topics import CELLS_TABLE, DEDUPE_TABLE, GRAMS_TABLE, IMPORTS_TABLE,
 
 CUT = "cut"
 BARRIER = "barrier"
+CELL = b"cell|"
+GRAM = b"gram|"
 TALLY = "tally"
 CHUNK = 1000
+GATHERED = 20_000
+"""Runs that wait as columns for one fold, so that its cost by cell is paid for many at once."""
 
 hash64 = xxhash.xxh64_intdigest
+_REVISION = attrgetter("revision")
 
 
 class Cut(msgspec.Struct, frozen=True):
@@ -40,8 +47,7 @@ class Cut(msgspec.Struct, frozen=True):
     schema_version: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, gc=False):
     """A record to publish."""
 
     topic: str
@@ -91,8 +97,10 @@ class Observer:
         self._grams = LiveGrams(partition, self._contexts, settings.bucket_seconds, settings.buckets_kept)
         self._seen = SeenRuns(partition, settings.dedupe_runs)
         self._tallies = Tallies(partition)
+        self._waiting: list[tuple[Columns, NDArray[np.int64]]] = []
+        self._runs_waiting = 0
         self._records: list[Record] = []
-        self._stats_partition_of_context: dict[str, int] = {}
+        self._stats_partition_of_context: dict[bytes, int] = {}
 
     @property
     def next_offset(self) -> int:
@@ -139,46 +147,65 @@ class Observer:
         if not len(fresh):
             return
         # Small chunks keep decoded events in the processor's cache until they are columns.
-        parts = [self._admit(fresh.slice(at, at + CHUNK)) for at in range(0, len(fresh), CHUNK)]
-        runs = [part for part in parts if part is not None]
-        if runs:
-            columns = Columns.joined(runs)
-            contexts = self._contexts.codes(columns.keys, len(columns))
-            self._cells.fold(columns, contexts)
-            self._grams.fold(columns, contexts)
+        for at in range(0, len(fresh), CHUNK):
+            self._admit(fresh.slice(at, at + CHUNK))
         self._next_offset = fresh.offsets[-1] + 1
+        if self._runs_waiting >= GATHERED:
+            self._fold()
 
-    def _admit(self, batch: Batch) -> Columns | None:
-        """Reject, set apart and count the records of a chunk; what remains are the columns of new runs."""
+    def _fold(self) -> None:
+        """Fold the runs that wait."""
+        if not self._waiting:
+            return
+        columns = Columns.joined([columns for columns, _ in self._waiting])
+        contexts = np.concatenate([contexts for _, contexts in self._waiting])
+        self._waiting, self._runs_waiting = [], 0
+        self._cells.fold(columns, contexts)
+        self._grams.fold(columns, contexts)
+
+    def _admit(self, batch: Batch) -> None:
+        """Reject, set apart and count the records of a chunk; the columns of new runs wait for the next fold."""
         accepted = accept(batch, self._decoder, self._settings)
         for rejection in accepted.rejections:
             self._reject(batch, rejection.index, rejection.reason)
         for index, partition in accepted.misplaced.items():
             self._republish(batch, index, partition)
         events, indices, completed = accepted.events, accepted.indices, accepted.completed
+        runs = batch if len(indices) == len(batch) else batch.take(indices)
         verdicts = self._seen.judge(
             accepted.id_hashes,
-            [hash64(batch.values[index] or b"") for index in indices],
-            [batch.offsets[index] for index in indices],
-            [event.revision for event in events],
+            list(map(hash64, runs.values)),  # type: ignore[arg-type]  # a record without a value is rejected
+            runs.offsets,
+            list(map(_REVISION, events)),
         )
         self._tally(batch, indices, verdicts.tolist(), accepted.rejections)
         if verdicts.any():
             new = np.flatnonzero(verdicts == Verdict.NEW).tolist()
             events, completed = [events[index] for index in new], completed[new]
-        return to_columns(events, completed, self._settings) if events else None
+        if events:
+            columns = to_columns(events, completed, self._settings)
+            contexts = self._contexts.codes(columns.keys, len(columns))
+            self._waiting.append((replace(columns, keys={}), contexts))
+            self._runs_waiting += len(columns)
 
     def drain(self) -> Flush:
         """Take everything that changed since the last drain."""
+        self._fold()
         cells = self._cells.drain(self._next_offset)
+        grams = self._grams.table.drain(self._next_offset)
         cut = msgspec.json.encode(Cut(self._next_offset, self._settings.validation_hash))
         tallies = self._tallies.drain()
         records = self._records
         self._records, self.pending_bytes = [], 0
-        records.extend(self._stats_records(cells, tallies, cut))
+        records.extend(self._snapshots(CELL, cells))
+        records.extend(self._snapshots(GRAM, grams))
+        records.extend(self._tally_records(tallies))
+        # Barriers come last: they make what was published before them visible to the refitter.
+        barrier = f"{BARRIER}|{self._partition}".encode()
+        records.extend(Record(STATS, partition, barrier, cut) for partition in range(self._settings.partitions))
         tables = {
             CELLS_TABLE: cells | {self._cut_key: cut},
-            GRAMS_TABLE: self._grams.table.drain(self._next_offset),
+            GRAMS_TABLE: grams,
             DEDUPE_TABLE: self._seen.drain(),
             IMPORTS_TABLE: tallies,
         }
@@ -228,23 +255,21 @@ class Observer:
             if import_id is not None:
                 self._tallies.add(import_id, Tally(rejected=1, reasons=(rejection.reason,)))
 
-    def _stats_records(
-        self, cells: Mapping[bytes, bytes | None], tallies: Mapping[bytes, bytes | None], cut: bytes
-    ) -> list[Record]:
-        records = [Record(STATS, self._stats_partition(key), b"cell|" + key, value) for key, value in cells.items()]
-        count = self._settings.partitions
+    def _snapshots(self, prefix: bytes, changes: Mapping[bytes, bytes | None]) -> Iterator[Record]:
+        """Publish changed entries of a table to the stats partition of their context; None says it is removed."""
+        place = self._stats_partition
+        return (Record(STATS, place(key.split(b"|", 2)[1]), prefix + key, value) for key, value in changes.items())
+
+    def _tally_records(self, tallies: Mapping[bytes, bytes | None]) -> Iterator[Record]:
         for key, value in tallies.items():
             import_id = key.partition(b"|")[2]
-            records.append(Record(STATS, partition_of(import_id, count), TALLY.encode() + b"|" + key, value))
-        barrier = f"{BARRIER}|{self._partition}".encode()
-        records.extend(Record(STATS, partition, barrier, cut) for partition in range(count))
-        return records
+            partition = partition_of(import_id, self._settings.partitions)
+            yield Record(STATS, partition, TALLY.encode() + b"|" + key, value)
 
-    def _stats_partition(self, key: bytes) -> int:
-        context = key.split(b"|", 2)[1].decode()
+    def _stats_partition(self, context: bytes) -> int:
         found = self._stats_partition_of_context.get(context)
         if found is None:
-            found = partition_of(context.encode(), self._settings.partitions)
+            found = partition_of(context, self._settings.partitions)
             self._stats_partition_of_context[context] = found
         return found
 

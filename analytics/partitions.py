@@ -24,7 +24,7 @@ def murmur2(keys: Sequence[bytes]) -> NDArray[np.uint32]:
     hashes = np.empty(len(keys), dtype=np.uint32)
     for length in np.unique(lengths):
         where = np.flatnonzero(lengths == length)
-        joined = b"".join([keys[index] for index in where.tolist()])
+        joined = b"".join(keys if len(where) == len(keys) else [keys[index] for index in where.tolist()])
         hashes[where] = _murmur2_same_length(joined, len(where), int(length))
     return hashes
 

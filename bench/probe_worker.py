@@ -13,7 +13,7 @@ from faust.types import TP
 from agents.observer import BARRIER, CUT
 from agents.raw_laws import RawRuns
 from agents.refit import Refitter
-from analytics.laws import compare_laws
+from analytics.equality import compare_laws
 from bench.events import events
 from models.settings import Settings, load_settings
 from models.topics import CELLS_TABLE, RUNS

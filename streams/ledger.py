@@ -15,7 +15,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
 
-from agents.observer import Flush, Record
+from agents.observer import Flush
 from models.errors import Fenced
 from models.settings import Settings
 from models.topics import STATS_APP, TABLES, changelog
@@ -27,6 +27,8 @@ RESTORE_RECORDS = 10_000
 log = structlog.get_logger(__name__)
 
 Tables = dict[str, dict[bytes, bytes]]
+Entry = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
+"""Key, value and headers of a record to send."""
 
 
 class OwnedPartition:
@@ -75,28 +77,24 @@ class OwnedPartition:
             await self._producer.stop()
 
     async def _send(self, flush: Flush) -> None:
-        by_target: defaultdict[tuple[str, int], list[Record]] = defaultdict(list)
+        by_target: defaultdict[tuple[str, int], list[Entry]] = defaultdict(list)
         for name, changes in flush.tables.items():
-            topic = changelog(name)
-            by_target[topic, self._partition] = [
-                Record(topic, self._partition, key, value) for key, value in changes.items()
-            ]
+            by_target[changelog(name), self._partition] = [(key, value, []) for key, value in changes.items()]
         for record in flush.records:
-            by_target[record.topic, record.partition].append(record)
-        await asyncio.gather(*(self._send_all(target, records) for target, records in by_target.items() if records))
+            by_target[record.topic, record.partition].append((record.key, record.value, list(record.headers)))
+        await asyncio.gather(*(self._send_all(target, entries) for target, entries in by_target.items() if entries))
 
-    async def _send_all(self, target: tuple[str, int], records: Iterable[Record]) -> None:
+    async def _send_all(self, target: tuple[str, int], entries: Iterable[Entry]) -> None:
         """Send records of one partition in order as Kafka record batches, a hundredth of the cost of single sends."""
         topic, partition = target
         delivered: list[asyncio.Future[Any]] = []
         batch = self._producer.create_batch()
-        for record in records:
-            fields = {"key": record.key, "value": record.value, "timestamp": None, "headers": list(record.headers)}
-            if batch.append(**fields) is None:
+        for key, value, headers in entries:
+            if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
                 delivered.append(await self._producer.send_batch(batch, topic, partition=partition))
                 batch = self._producer.create_batch()
                 # An empty batch takes a record of any size; the broker's limit decides.
-                batch.append(**fields)
+                batch.append(timestamp=None, key=key, value=value, headers=headers)
         if batch.record_count():
             delivered.append(await self._producer.send_batch(batch, topic, partition=partition))
         await asyncio.gather(*delivered)

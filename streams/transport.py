@@ -111,10 +111,11 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109 - Faust's signature
         """Yield fetched messages until the flow stops or a seek makes them stale."""
-        seeks = self.seeks
         records, _ = await self._wait_next_records(timeout)
         if not records or self.should_stop:
             return
+        # Only now: a seek made while this waited for the flow came before the fetch, whose records are not stale.
+        seeks = self.seeks
         for tp, record in self.scheduler.iterate(records):
             if not self.flow_active or seeks != self.seeks:
                 return

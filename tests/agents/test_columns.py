@@ -112,7 +112,9 @@ def test_joined_columns_are_those_of_all_events() -> None:
     joined = Columns.joined([to_columns([one], np.array([float(at)]), SETTINGS) for at, one in enumerate(events)])
     assert joined.mask.tolist() == whole.mask.tolist()
     assert joined.completed.tolist() == [0, 1, 2]
-    assert {key: list(column) for key, column in joined.keys.items()} == whole.keys
+    assert {key: list(column) for key, column in joined.keys.items()} == {
+        key: list(column) for key, column in whole.keys.items()
+    }
     for key, column in whole.dimensions.items():
         np.testing.assert_array_equal(joined.dimensions[key], column)
     seen = observed_outcomes(whole.mask)

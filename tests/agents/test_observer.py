@@ -453,6 +453,33 @@ def test_a_flush_publishes_its_cells_by_context_and_ends_with_a_barrier_on_every
     assert {record.value for record in barriers} == {msgspec.json.encode(cut)}
 
 
+def test_a_flush_publishes_its_grams_like_its_cells_before_the_barrier() -> None:
+    """Changed Grams go out with the values of their table, a retired bucket as None, each by its context."""
+    configured = load_settings(partitions=4, buckets_kept=1)
+    mine = [name for name in (f"run-{number}" for number in range(40)) if partition_of(name.encode(), 4) == 2]
+    events = [{"agent_run_id": name, "project": f"p{at % 5}", "agent_count": 1} for at, name in enumerate(mine)]
+    values = [json.dumps(event).encode() for event in events]
+    stamps = [(BEGIN + HOUR * (at // 4)) * 1000 for at in range(len(mine))]
+    batch = Batch(RUNS, 2, range(len(mine)), stamps, [None] * len(mine), values, [()] * len(mine))
+    observer = Observer(2, configured, EventDecoder(configured))
+    published: dict[bytes, bytes | None] = {}
+    for part in (batch.slice(0, 4), batch.slice(4, len(mine))):
+        observer.observe(part)
+        flush = observer.drain()
+        stats = [record for record in flush.records if record.topic == STATS]
+        grams = [record for record in stats if (record.key or b"").startswith(b"gram|")]
+        assert stats.index(grams[-1]) < len(stats) - 4
+        assert {(record.key or b"").removeprefix(b"gram|"): record.value for record in grams} == flush.tables[
+            GRAMS_TABLE
+        ]
+        for record in grams:
+            context = GramKey.decode((record.key or b"").removeprefix(b"gram|")).context
+            assert record.partition == partition_of(context.encode(), 4)
+        published |= {(record.key or b"").removeprefix(b"gram|"): record.value for record in grams}
+    removed = {GramKey.decode(key).bucket for key, value in published.items() if value is None}
+    assert removed == {BEGIN // HOUR}
+
+
 def test_a_record_in_the_wrong_partition_is_sent_to_its_own_and_not_counted() -> None:
     """It goes back to scaling.runs as it is, key and headers included, and no cell knows of it."""
     configured = load_settings(partitions=4)

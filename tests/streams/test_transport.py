@@ -260,6 +260,18 @@ async def test_a_seek_waits_until_no_fetch_is_under_way(consumer: Unplugged) -> 
     assert slow.oldest_unacknowledged(TP0) is None
 
 
+async def test_what_is_fetched_after_a_seek_is_handed_on_by_a_call_that_waited_through_it(consumer: Unplugged) -> None:
+    """A rebalance parks the reader until the flow resumes; what it then reads lies behind the seek and is not stale."""
+    consumer.fetched = {TP0: [Raw(7)]}
+    consumer.stop_flow()
+    fetch = asyncio.create_task(_all(consumer.getmany(1.0)))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not fetch.done()
+    await sought(consumer)
+    assert [message.offset for _, message in await fetch] == [7]
+
+
 async def test_messages_of_a_fetch_end_where_a_seek_comes_between(consumer: Unplugged) -> None:
     """The rest of a fetch is not handed on after a seek: its offsets lie behind the new position."""
     consumer.fetched = {TP0: [Raw(1)], TP1: [Raw(1, 1)]}
