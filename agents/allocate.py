@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from agents.lawbook import LawBook, has_line, ranked
+from agents.lawbook import LawBook, elasticity, has_line, ranked
 from analytics.allocation import (
     MAX_AGENTS,
     MAX_CONTEXT,
@@ -203,10 +203,9 @@ def _price(part: Part, contexts: Sequence[str], book: LawBook, settings: Setting
 
 
 def _lever(part: Part, law: Law | None, price: _Price, values: Sequence[int]) -> Lever:
-    if law is None or law.published is None:
+    if law is None:
         return Lever(part.dimension, 0.0, price.dollars, 1.0, values)
-    exponent = law.published.params["exponent"].estimate
-    return Lever(part.dimension, exponent, price.dollars, _anchor(law, part.unit), values)
+    return Lever(part.dimension, elasticity(law), price.dollars, _anchor(law, part.unit), values)
 
 
 def _solve(
@@ -241,9 +240,7 @@ def _parallelism(agents: int, contexts: Sequence[str], book: LawBook) -> tuple[i
         law = book.choose(contexts, Dimension.PARALLELISM_LEVEL, Outcome.TIME_TO_COMPLETE)
     except NotEnoughData:
         return 1, None, "Parallelism is 1, because no law of time says that more slots save time."
-    if law.published is None:
-        raise NotEnoughData(f"law {law.law_id} has no published fit: wait for the next refit")
-    exponent = law.published.params["exponent"].estimate
+    exponent = elasticity(law)
     slots = near_linear_slots(exponent, agents)
     reason = (
         f"Parallelism is {slots} for {agents} agents: time goes with slots by exponent {exponent:.2f} "
@@ -255,22 +252,16 @@ def _parallelism(agents: int, contexts: Sequence[str], book: LawBook) -> tuple[i
 def _quality_reason(outcome: Outcome, laws: Mapping[Dimension, Law], mean_law: Law | None) -> str:
     if mean_law is None:
         return "No law of quality or success has enough runs yet, so this is the safe default with unknown quality."
-    exponents = ", ".join(
-        f"{dimension} {law.published.params['exponent'].estimate:.2f} ({law.context})"
-        for dimension, law in laws.items()
-        if law.published
-    )
+    exponents = ", ".join(f"{dimension} {elasticity(law):.2f} ({law.context})" for dimension, law in laws.items())
     return f"Exponents of {outcome}: {exponents}; its mean {_mean_outcome(mean_law):.3f} is that of {mean_law.context}."
 
 
 def _share_reason(laws: Mapping[Dimension, Law]) -> str:
     """Say which of agents and iterations the laws favour."""
     agents, iterations = laws.get(Dimension.AGENT_COUNT), laws.get(Dimension.ITERATIONS)
-    if not (agents and iterations and agents.published and iterations.published):
+    if not (agents and iterations):
         return ""
-    first = agents.published.params["exponent"].estimate
-    second = iterations.published.params["exponent"].estimate
-    if first > second:
+    if elasticity(agents) > elasticity(iterations):
         return "Agents scale it more than iterations, so the budget favours agents."
     return "Iterations scale it at least as much as agents, so the budget favours iterations."
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from models.contexts import GLOBAL, context_pairs
-from models.dimensions import Dimension, Outcome
+from models.dimensions import LESS_IS_BETTER, Dimension, Outcome
 from models.errors import NotEnoughData
 from models.laws import Law, law_id
 
@@ -12,15 +12,53 @@ MIN_RUNS = 30
 
 MIN_VALUES = 2
 
+FRESH = 0.8
+"""The share of the live law's runs that an audited law must have seen to speak for it."""
+
 
 def has_power(law: Law) -> bool:
-    """Tell whether the law has a published power fit."""
-    return law.published is not None and law.published.family == "power" and "exponent" in law.published.params
+    """Tell whether the law has a power fit of the mean."""
+    return law.power is not None
 
 
 def has_line(law: Law) -> bool:
     """Tell whether the law has a linear fit, whose slope is a unit cost."""
     return law.reference.linear is not None
+
+
+def elasticity(law: Law) -> float:
+    """Give the exponent to act on: by how many per cent the outcome changes with one per cent more of the dimension.
+
+    That of the adjusted law where there is one (its slope on ln x, over the mean where the outcome is not on the log
+    scale), else the power law's.
+
+    Raises:
+        NotEnoughData: The law has neither.
+    """
+    if law.adjusted is not None:
+        if law.outcome in LESS_IS_BETTER:
+            return law.adjusted.slope.estimate
+        runs = sum(row.n for row in law.values)
+        mean = sum(row.n * row.mean for row in law.values) / runs if runs else 0.0
+        if mean > 0:
+            return law.adjusted.slope.estimate / mean
+    if law.power is None:
+        raise NotEnoughData(f"law {law.law_id} has no power fit: {law.missing.get('power', 'wait for the next refit')}")
+    return law.power.exponent.estimate
+
+
+def speaks(live: Law | None, audited: Law | None) -> Law | None:
+    """Choose between the tiers: the audited law, unless it is stale or a live drift alarm contradicts it.
+
+    It is stale if it has seen less than 0.8 of the live law's runs, though it covers the same time; contradicted if the
+    live law has drifted since, and the audited one does not begin where the drift did.
+    """
+    if live is None or audited is None:
+        return live if audited is None else audited
+    begins = audited.epoch_since or ""
+    if live.drift is not None and live.drift.alarm and begins < (live.drift.since or ""):
+        return live
+    return live if not begins and audited.n < FRESH * live.n else audited
 
 
 def supported(law: Law) -> bool:
@@ -63,6 +101,11 @@ class LawBook:
             message = f"there is no law {identifier} yet: publish runs that carry {dimension} and {outcome}"
             raise NotEnoughData(message) from None
 
+    def speaking(self, context: str, dimension: Dimension, outcome: Outcome) -> Law | None:
+        """Give the law that speaks for a context, of whichever tier, or None."""
+        live, audited = (self._laws.get(law_id(context, dimension, outcome, tier)) for tier in ("live", "audited"))
+        return speaks(live, audited)
+
     def choose(
         self,
         contexts: Sequence[str],
@@ -85,7 +128,7 @@ class LawBook:
             NotEnoughData: Not even the global context has such a law.
         """
         for context in ranked(contexts):
-            law = self._laws.get(law_id(context, dimension, outcome, "live"))
+            law = self.speaking(context, dimension, outcome)
             if law is not None and fitted(law) and supported(law):
                 return law
         message = (

@@ -15,12 +15,14 @@ from agents.accept import accept
 from agents.columns import to_columns
 from agents.decode import EventDecoder, Rejection
 from agents.dedupe import SeenRuns, Verdict
+from agents.fitting import fitting_of
 from analytics.rows import fit_rows
 from models.batches import Batch
 from models.cells import BINS_PER_OCTAVE, LARGEST_OWN_VALUE, bin_value
 from models.contexts import GLOBAL, context_id
 from models.dimensions import (
     BASES,
+    LIVE_OUTCOMES,
     MASK_BITS,
     OUTCOME_VARIABLES,
     SIZE_CATEGORIES,
@@ -30,7 +32,7 @@ from models.dimensions import (
     Source,
     Variable,
 )
-from models.laws import Law
+from models.laws import Law, Published
 from models.settings import Settings
 from models.topics import RUNS
 
@@ -170,12 +172,20 @@ class RawRuns:
                 continue
             inside = runs.take(rows)
             for dimension in [wanted.dimension] if wanted.dimension else Dimension:
-                for outcome in [wanted.outcome] if wanted.outcome else Outcome:
+                costs: dict[Basis, Published | None] = {}
+                # Costs come first, wanted or not: they price the steps of the other outcomes' knees.
+                for outcome in (Outcome.TOTAL_COST, *LIVE_OUTCOMES[:-1]):
                     basis = choose_basis(inside, dimension, outcome)
-                    if basis is not None:
-                        yield self._fit(inside, context, dimension, basis, outcome)
+                    if basis is None or (outcome is not Outcome.TOTAL_COST and wanted.outcome not in {None, outcome}):
+                        continue
+                    law = self._fit(inside, context, (dimension, basis), outcome, costs.get(basis))
+                    if outcome is Outcome.TOTAL_COST:
+                        costs[basis] = law.published
+                    if wanted.outcome in {None, outcome}:
+                        yield law
 
-    def _fit(self, runs: Runs, context: str, dimension: Dimension, basis: Basis, outcome: Outcome) -> Law:
+    def _fit(self, runs: Runs, context: str, slot: Slot, outcome: Outcome, cost: Published | None) -> Law:
+        dimension, basis = slot
         runs = runs.take(runs.places((dimension, basis), outcome))
         axis = runs.axes[dimension, basis]
         sources = {Source.POLICY if policy else Source.OBSERVATIONAL for policy in set(runs.policy.tolist())}
@@ -185,6 +195,8 @@ class RawRuns:
             axis.binned,
             axis.nominal,
             labels=[SIZE_CATEGORIES[int(code)] for code in axis.x.tolist()] if basis is Basis.CATEGORY else None,
+            fitting=fitting_of(self._settings),
+            cost=cost,
             context=context,
             dimension=dimension,
             outcome=outcome,

@@ -1,29 +1,53 @@
 """Refit laws from the snapshots of cells on one partition of scaling.stats."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
 import numpy as np
 
+from agents.bucketed import ContextGrams, with_buckets
+from agents.fitting import fitting_of
 from agents.moment_table import decode_rows
 from agents.observer import BARRIER, Cut
 from analytics.cells import Cells, law_cells, law_variables
 from analytics.laws import fit_law
 from analytics.moments import unpack
-from models.cells import BIN_MARK, CellKey, bin_value
-from models.dimensions import BASES, MASK_BITS, OUTCOME_VARIABLES, VARIABLES, Basis, Dimension, Outcome, Variable
-from models.laws import Law
+from models.cells import BIN_MARK, CellKey, GramKey, bin_value
+from models.dimensions import (
+    BASES,
+    LIVE_OUTCOMES,
+    MASK_BITS,
+    OUTCOME_VARIABLES,
+    VARIABLES,
+    Basis,
+    Dimension,
+    Outcome,
+    Variable,
+)
+from models.laws import Drift, Law, Published
 from models.settings import Settings
 
 Slot = tuple[Dimension, Basis]
+Snapshot = list["Shot"]
 CELL_PREFIX = b"cell|"
+GRAM_PREFIX = b"gram|"
 BARRIER_PREFIX = f"{BARRIER}|".encode()
 
 
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """What the laws of one context are refitted from: the cells of the dimensions that changed, and the Grams."""
+
+    context: str
+    cells: dict[Dimension, dict[Slot, dict[CellKey, bytes]]]
+    grams: dict[GramKey, bytes]
+
+
 class Refitter:
-    """The cells of the contexts of one stats partition, from all source partitions.
+    """The cells and Grams of the contexts of one stats partition, from all source partitions.
 
     Snapshots are staged until the barrier of their source partition: what laws are fitted from is a whole number of
     flushes of every source partition, and `lineage` says which.
@@ -31,10 +55,14 @@ class Refitter:
 
     def __init__(self, settings: Settings, versions: Mapping[str, int]) -> None:
         self._settings = settings
+        self._fitting = fitting_of(settings)
         self._versions = dict(versions)
         self._staged: defaultdict[int, dict[bytes, bytes | None]] = defaultdict(dict)
         self._cells: dict[str, dict[Slot, dict[CellKey, bytes]]] = {}
+        self._grams: dict[str, dict[GramKey, bytes]] = {}
         self._names: dict[bytes, CellKey] = {}
+        self._drifts: dict[str, Drift] = {}
+        self._newest = 0
         self._cuts: dict[int, int] = {}
         self._dirty: set[tuple[str, Dimension]] = set()
 
@@ -48,73 +76,124 @@ class Refitter:
         """The (context, dimension) pairs whose cells changed since they were last fitted."""
         return self._dirty
 
-    def number_from(self, versions: Mapping[str, int]) -> None:
-        """Number each law on from its last published version."""
-        self._versions = dict(versions)
+    def number_from(self, published: Mapping[str, tuple[int, Drift | None]]) -> None:
+        """Number each law on from its last published version, and remember the alarms that have sounded."""
+        self._versions = {law: version for law, (version, _) in published.items()}
+        self._drifts = {law: drift for law, (_, drift) in published.items() if drift is not None and drift.alarm}
 
     def stage(self, key: bytes, value: bytes | None) -> None:
-        """Take one record of the topic; a barrier makes its source partition's staged cells visible."""
-        if key.startswith(CELL_PREFIX):
-            name = key[len(CELL_PREFIX) :]
-            self._staged[int(name.partition(b"|")[0])][name] = value
+        """Take one record of the topic; a barrier makes its source partition's staged records visible."""
+        if key.startswith((CELL_PREFIX, GRAM_PREFIX)):
+            self._staged[int(key.split(b"|", 2)[1])][key] = value
         elif key.startswith(BARRIER_PREFIX) and value is not None:
             self._apply(int(key[len(BARRIER_PREFIX) :]), msgspec.json.decode(value, type=Cut))
 
-    def snapshot(self) -> list[tuple[str, Dimension, dict[Slot, dict[CellKey, bytes]]]]:
+    def snapshot(self) -> Snapshot:
         """Take what must be refitted; it does not change while a fit runs beside the event loop."""
-        taken = [
-            (
-                context,
-                dimension,
-                {slot: dict(cells) for slot, cells in self._cells[context].items() if slot[0] is dimension},
-            )
-            for context, dimension in sorted(self._dirty)
-            if context in self._cells
-        ]
+        changed: defaultdict[str, list[Dimension]] = defaultdict(list)
+        for context, dimension in sorted(self._dirty):
+            if context in self._cells:
+                changed[context].append(dimension)
         self._dirty.clear()
-        return taken
+        return [
+            Shot(
+                context,
+                {
+                    dimension: {
+                        slot: dict(cells) for slot, cells in self._cells[context].items() if slot[0] is dimension
+                    }
+                    for dimension in dimensions
+                },
+                dict(self._grams.get(context, {})),
+            )
+            for context, dimensions in changed.items()
+        ]
 
-    def fit(self, snapshot: Iterable[tuple[str, Dimension, dict[Slot, dict[CellKey, bytes]]]]) -> list[Law]:
+    def fit(self, snapshot: Snapshot) -> list[Law]:
         """Fit the laws of a snapshot, each one version above the last."""
         fitted_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        laws: list[Law] = []
-        for context, dimension, slots in snapshot:
-            for outcome in Outcome:
-                chosen = choose_basis(dimension, slots, outcome)
-                if chosen is None:
-                    continue
-                basis, cells, sources = chosen
-                law = fit_law(
-                    law_cells(cells, outcome),
-                    context=context,
-                    dimension=dimension,
-                    outcome=outcome,
-                    basis=basis,
-                    sources=sources,
-                    lineage=self.lineage,
-                    settings_hash=self._settings.validation_hash,
-                    fitted_at=fitted_at,
-                )
-                version = self._versions[law.law_id] = self._versions.get(law.law_id, 0) + 1
-                laws.append(msgspec.structs.replace(law, version=version))
-        return laws
+        lineage, laws = self.lineage, list[Law]()
+        for shot in snapshot:
+            fitted = [
+                law
+                for dimension, slots in shot.cells.items()
+                for law in self._fit(shot.context, dimension, slots, lineage, fitted_at)
+            ]
+            if shot.grams:
+                grams = ContextGrams.read(shot.grams)
+                fitted = with_buckets(fitted, grams, self._settings, self._newest, self._drifts)
+            laws += fitted
+        return [self._numbered(law) for law in laws]
+
+    def _fit(
+        self,
+        context: str,
+        dimension: Dimension,
+        slots: Mapping[Slot, Mapping[CellKey, bytes]],
+        lineage: Mapping[int, int],
+        fitted_at: str,
+    ) -> Iterator[Law]:
+        costs: dict[Basis, Published | None] = {}
+        # Costs come first: they price the steps of the other outcomes' knees.
+        for outcome in (Outcome.TOTAL_COST, *LIVE_OUTCOMES[:-1]):
+            chosen = choose_basis(dimension, slots, outcome)
+            if chosen is None:
+                continue
+            basis, cells, sources = chosen
+            law = fit_law(
+                law_cells(cells, outcome),
+                fitting=self._fitting,
+                cost=costs.get(basis),
+                context=context,
+                dimension=dimension,
+                outcome=outcome,
+                basis=basis,
+                sources=sources,
+                lineage=lineage,
+                settings_hash=self._settings.validation_hash,
+                fitted_at=fitted_at,
+            )
+            if outcome is Outcome.TOTAL_COST:
+                costs[basis] = law.published
+            yield law
+
+    def _numbered(self, law: Law) -> Law:
+        if law.drift is not None and law.drift.alarm:
+            self._drifts[law.law_id] = law.drift
+        version = self._versions[law.law_id] = self._versions.get(law.law_id, 0) + 1
+        return msgspec.structs.replace(law, version=version)
 
     def _apply(self, source: int, cut: Cut) -> None:
         staged = self._staged.pop(source, {})
         if cut.offset < self._cuts.get(source, 0):
             return
         for name, value in staged.items():
-            key = self._names.get(name) or self._names.setdefault(name, CellKey.decode(name))
-            slots = self._cells.setdefault(key.context, {})
-            cells = slots.setdefault((key.dimension, key.basis), {})
-            if cells.get(key) == value:
-                continue
-            if value is None:
-                cells.pop(key, None)
+            if name.startswith(GRAM_PREFIX):
+                self._apply_gram(GramKey.decode(name[len(GRAM_PREFIX) :]), value)
             else:
-                cells[key] = value
-            self._dirty.add((key.context, key.dimension))
+                self._apply_cell(name[len(CELL_PREFIX) :], value)
         self._cuts[source] = cut.offset
+
+    def _apply_cell(self, name: bytes, value: bytes | None) -> None:
+        key = self._names.get(name) or self._names.setdefault(name, CellKey.decode(name))
+        slots = self._cells.setdefault(key.context, {})
+        cells = slots.setdefault((key.dimension, key.basis), {})
+        if cells.get(key) == value:
+            return
+        if value is None:
+            cells.pop(key, None)
+        else:
+            cells[key] = value
+        self._dirty.add((key.context, key.dimension))
+
+    def _apply_gram(self, key: GramKey, value: bytes | None) -> None:
+        """Take a Gram; the cells that change with it say which laws to refit."""
+        grams = self._grams.setdefault(key.context, {})
+        if value is None:
+            grams.pop(key, None)
+        else:
+            grams[key] = value
+            self._newest = max(self._newest, key.bucket or 0)
 
 
 def choose_basis(

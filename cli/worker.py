@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections.abc import Awaitable, Callable
 
 import typer
 
@@ -9,6 +10,7 @@ from cli.settings_of import settings_of
 from models.settings import Settings
 from streams.allocator import run_allocator
 from streams.app import create_app, create_archive_app
+from streams.auditor import run_auditor
 from streams.worker import configure_logging, run_worker
 
 app = typer.Typer(help="Run one worker in the foreground, until SIGTERM or Ctrl-C.", no_args_is_help=True)
@@ -38,13 +40,27 @@ def allocator() -> None:
 
     Example: SCALING_KAFKA=127.0.0.1:9092 scaling worker allocator
     """
-    settings = settings_of()
+    _run_until_signal(run_allocator, settings_of())
+
+
+@app.command()
+def audit() -> None:
+    """Refit the laws from ClickHouse, context by context, and publish those that have changed.
+
+    One audit runs for a deployment; a second one takes over from the first.
+
+    Example: SCALING_CLICKHOUSE=http://127.0.0.1:8123 scaling worker audit
+    """
+    _run_until_signal(run_auditor, settings_of())
+
+
+def _run_until_signal(run: Callable[[Settings, asyncio.Event], Awaitable[None]], settings: Settings) -> None:
     configure_logging(settings)
-    asyncio.run(_allocate_until_signal(settings))
+    asyncio.run(_until_signal(run, settings))
 
 
-async def _allocate_until_signal(settings: Settings) -> None:
+async def _until_signal(run: Callable[[Settings, asyncio.Event], Awaitable[None]], settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await run_allocator(settings, stop)
+    await run(settings, stop)

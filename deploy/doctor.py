@@ -20,6 +20,9 @@ from streams.topics import connected_admin, partition_counts, partition_mismatch
 TABLES = ("scaling_observations", "scaling_records", "scaling_rejected", "scaling_laws", "observations")
 APPS = {"stats": STATS_APP, "archive": ARCHIVE_APP}
 PATIENCE_SECONDS = 5.0
+AUDIT_SECONDS = 120.0
+"""An audited law may take so long, besides two rounds of the audit, until it stands in ClickHouse."""
+
 MOST_LAG = 100_000
 """Runs that may wait: a worker that is well works them off within seconds."""
 
@@ -107,6 +110,7 @@ def _clickhouse_checks(settings: Settings) -> list[Check]:
         (version,) = _select(settings, "SELECT version()")
         database = settings.clickhouse_database
         found = set(_select(settings, f"SELECT name FROM system.tables WHERE database = '{database}'"))  # noqa: S608 - the setting's pattern admits names only
+        audit = [_audit_check(settings)] if set(TABLES) <= found else []
     except (OSError, HTTPException, ValueError) as error:
         message = (
             f"ClickHouse at {settings.clickhouse} does not answer ({error}): start it (scaling up starts an embedded "
@@ -118,6 +122,7 @@ def _clickhouse_checks(settings: Settings) -> list[Check]:
     return [
         Check("ClickHouse", ok=True, message=f"{settings.clickhouse} answers: version {version}"),
         _schema_check(found, database),
+        *audit,
     ]
 
 
@@ -127,6 +132,17 @@ def _schema_check(found: Iterable[str], database: str) -> Check:
         message = f"database {database} lacks {', '.join(missing)}: run scaling topics create"
         return Check("schema", ok=False, message=message)
     return Check("schema", ok=True, message=f"all tables and views exist in database {database}")
+
+
+def _audit_check(settings: Settings) -> Check:
+    database, seconds = settings.clickhouse_database, int(2 * settings.audit_seconds + AUDIT_SECONDS)
+    old = f"ingested_at < now() - INTERVAL {seconds} SECOND"
+    (runs,) = _select(settings, f"SELECT count() FROM {database}.scaling_observations WHERE {old}")  # noqa: S608 - as above
+    (laws,) = _select(settings, f"SELECT count() FROM {database}.laws WHERE tier = 'audited'")  # noqa: S608 - as above
+    if int(runs) and not int(laws):
+        message = f"no law is audited, and {runs} runs wait for it: start one audit with scaling worker audit"
+        return Check("audit", ok=False, message=message)
+    return Check("audit", ok=True, message=f"{laws} laws are audited")
 
 
 def _select(settings: Settings, sql: str) -> list[str]:

@@ -41,7 +41,7 @@ log = structlog.get_logger(__name__)
 class StackOptions:
     """Where the stack keeps its state and how large it is. Port 0 picks a free one.
 
-    `worker_command` starts a worker when its kind (stats, archive, allocator) is appended.
+    `worker_command` starts a worker when its kind (stats, archive, allocator, audit) is appended.
     """
 
     state: Path = Path(".scaling")
@@ -144,7 +144,7 @@ class Stack:
 
     @property
     def names(self) -> list[str]:
-        """The names of the processes: kafka, clickhouse, stats-0 …, archive, allocator."""
+        """The names of the processes: kafka, clickhouse, stats-0 …, archive, allocator, audit."""
         return list(self._processes)
 
     def pid(self, name: str) -> int:
@@ -200,13 +200,13 @@ class Stack:
 
     def _worker_specs(self) -> list[ProcessSpec]:
         kinds = {f"stats-{number}": "stats" for number in range(self.options.workers)}
-        kinds |= {"archive": "archive", "allocator": "allocator"}
+        kinds |= {kind: kind for kind in ("archive", "allocator", "audit")}
         return [
             ProcessSpec(
                 name,
                 (*self.options.worker_command, kind),
                 self._state / "logs" / f"{name}.log",
-                environment(self.settings.model_copy(update={"instance_id": name})),
+                ONE_THREAD | environment(self.settings.model_copy(update={"instance_id": name})),
                 stop_seconds=WORKER_STOP_SECONDS,
             )
             for name, kind in kinds.items()
@@ -237,6 +237,10 @@ def running_stack(state: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, psutil.NoSuchProcess, ValueError, KeyError):
         return None
     return settings if alive else None
+
+
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
+"""Small matrices lose more by threads than they gain."""
 
 
 def environment(settings: Settings) -> dict[str, str]:

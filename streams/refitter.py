@@ -10,13 +10,15 @@ from aiokafka.errors import IllegalStateError, InvalidProducerEpoch, ProducerFen
 
 from agents.refit import Refitter
 from models.errors import Fenced
-from models.laws import Law
+from models.laws import Drift, Law
 from models.settings import Settings
 from models.topics import LAWS, STATS
 from streams.kafka_clients import read_compacted
 
 GROUP = "scaling-refit"
 POLL_MS = 100
+REST = 2.0
+"""The least time from one refit to the next, as a multiple of what it took."""
 
 encode = msgspec.json.Encoder().encode
 
@@ -82,9 +84,11 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
                     for record in records if share else ():
                         assert share is not None
                         share.refitter.stage(record.key, record.value)
-                if time.monotonic() >= due:
-                    due = time.monotonic() + self._settings.refit_seconds
+                if (begun := time.monotonic()) >= due:
                     await self._refit()
+                    # Refits that take longer than their window leave the processor to the events for as long again.
+                    spent = time.monotonic() - begun
+                    due = begun + max(self._settings.refit_seconds, REST * spent)
         finally:
             await consumer.stop()
             await self._give_up(list(self._shares))
@@ -108,10 +112,10 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
         shares = {partition: Share(self._settings) for partition in partitions}
         self._shares.update(shares)
         producers = await asyncio.gather(*map(self._fence, partitions))
-        versions = await self._published_versions()
+        published = await self._published()
         ends = await self._consumer.end_offsets(partitions)
         for (partition, share), producer in zip(shares.items(), producers, strict=True):
-            share.refitter.number_from(versions)
+            share.refitter.number_from(published)
             share.producer, share.end = producer, ends[partition]
 
     async def _refit(self) -> None:
@@ -158,17 +162,20 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
             if share.producer is not None:
                 await share.producer.stop()
 
-    async def _published_versions(self) -> dict[str, int]:
-        versions: dict[str, int] = {}
+    async def _published(self) -> dict[str, tuple[int, Drift | None]]:
+        """Read each law's newest version, and its drift."""
+        published: dict[str, tuple[int, Drift | None]] = {}
         async for record in read_compacted(self._settings, LAWS):
             if record.value is not None:
-                version = msgspec.json.decode(record.value, type=LawVersion)
-                versions[version.law_id] = max(version.version, versions.get(version.law_id, 0))
-        return versions
+                law = msgspec.json.decode(record.value, type=LawVersion)
+                if law.version >= published.get(law.law_id, (0, None))[0]:
+                    published[law.law_id] = law.version, law.drift
+        return published
 
 
 class LawVersion(msgspec.Struct):
-    """What of a published law the refitter needs to number the next one."""
+    """What of a published law the refitter needs for the next one."""
 
     law_id: str
     version: int
+    drift: Drift | None = None

@@ -48,8 +48,8 @@ def test_runs_become_cells_laws_and_an_allocation() -> None:
     for law in laws:
         book.put(law)
     iterations = book.get("global", Dimension.ITERATIONS, Outcome.QUALITY_SCORE)
-    assert iterations.published is not None
-    exponent = iterations.published.params["exponent"]
+    assert iterations.power is not None
+    exponent = iterations.power.exponent
     assert exponent.lo < 0.25 < exponent.hi, "the exponent that the world was given"
     assert iterations.lineage == {"0": 3000}
 

@@ -1,5 +1,8 @@
+"""What is given to a task, from laws written down and from laws fitted to simulated runs."""
+
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,7 +23,7 @@ from analytics.simulation import simulate
 from analytics.world import World
 from models.dimensions import Basis, Dimension, Outcome
 from models.errors import BudgetTooSmall, InvalidEvent
-from models.laws import Estimate, Law, LineFit, Published, Reference, ValueRow, law_id
+from models.laws import Adjusted, Estimate, Law
 from models.settings import load_settings
 
 SETTINGS = load_settings()
@@ -33,39 +36,30 @@ TIME, COST = Outcome.TIME_TO_COMPLETE, Outcome.TOTAL_COST
 GRIDS = {AGENTS: (1, 4), ITERATIONS: (2, 8), CONTEXT: (4000, 16000), PARALLELISM: (1, 4)}
 
 
-def law(
-    dimension: Dimension,
-    outcome: Outcome,
-    exponent: float,
-    *,
-    context: str = "global",
-    mean: float = 0.5,
-    slope: float | None = None,
-    version: int = 7,
-) -> Law:
-    """Make a law with 100 runs at each of two values, a power fit, and a line of this slope."""
+Make = Callable[..., Law]
 
-    def estimate(value: float) -> Estimate:
-        return Estimate(value, 0.01, value - 0.02, value + 0.02)
 
-    line = None if slope is None else LineFit(estimate(slope), estimate(0.0), 0.9)
-    return Law(
-        law_id=law_id(context, dimension, outcome, "live"),
-        tier="live",
-        context=context,
-        dimension=dimension,
-        outcome=outcome,
-        version=version,
-        epoch=1,
-        fitted_at="2026-03-01T00:00:00Z",
-        n=200,
-        status="established",
-        evidence="associational",
-        settings_hash="",
-        values=[ValueRow(n=100, mean=mean, lo=mean, hi=mean, x=x) for x in GRIDS[dimension]],
-        reference=Reference(linear=line),
-        published=Published("power", {}, {"exponent": estimate(exponent), "coefficient": estimate(1.0)}, [], ""),
-    )
+@pytest.fixture
+def law(make_law: Make) -> Make:
+    """Make laws, version 7, with 100 runs at each of two usual values of the dimension."""
+
+    def make(dimension: Dimension, outcome: Outcome, exponent: float, *, version: int = 7, **fields: object) -> Law:
+        return make_law(dimension, outcome, exponent, x=GRIDS[dimension], version=version, **fields)
+
+    return make
+
+
+@pytest.fixture
+def quality_laws(law: Make) -> list[Law]:
+    """Make one law of quality for each dimension that is allocated."""
+    return [law(AGENTS, QUALITY, 0.3), law(ITERATIONS, QUALITY, 0.2), law(CONTEXT, QUALITY, 0.1)]
+
+
+@pytest.fixture
+def cost_laws(law: Make) -> list[Law]:
+    """Make laws of cost with the unit costs 0.1, 0.05 and, for 1,000 tokens, 0.01."""
+    slopes = {AGENTS: 0.1, ITERATIONS: 0.05, CONTEXT: 0.00001}
+    return [law(dimension, COST, 1.0, slope=slope) for dimension, slope in slopes.items()]
 
 
 def book(*laws: Law) -> LawBook:
@@ -76,17 +70,9 @@ def book(*laws: Law) -> LawBook:
     return made
 
 
-QUALITY_LAWS = (law(AGENTS, QUALITY, 0.3), law(ITERATIONS, QUALITY, 0.2), law(CONTEXT, QUALITY, 0.1))
-COST_LAWS = (
-    law(AGENTS, COST, 1.0, mean=0.5, slope=0.1),
-    law(ITERATIONS, COST, 1.0, mean=0.5, slope=0.05),
-    law(CONTEXT, COST, 0.5, mean=0.5, slope=0.00001),
-)
-
-
-def test_laws_decide_within_the_budget() -> None:
+def test_laws_decide_within_the_budget(law: Make, quality_laws: list[Law], cost_laws: list[Law]) -> None:
     """The best setting by the laws' exponents and slopes is found, and says what it used."""
-    got = allocate(TASK, 1.2, book(*QUALITY_LAWS, *COST_LAWS, law(PARALLELISM, TIME, -0.7)), SETTINGS)
+    got = allocate(TASK, 1.2, book(*quality_laws, *cost_laws, law(PARALLELISM, TIME, -0.7)), SETTINGS)
     best, setting = 0.0, (0, 0, 0)
     for agents in range(1, 9):
         for iterations in range(1, 11):
@@ -107,9 +93,9 @@ def test_laws_decide_within_the_budget() -> None:
     assert "agents scale it more than iterations" in got.reasons.lower()
 
 
-def test_the_reference_method_reports_its_overspend() -> None:
+def test_the_reference_method_reports_its_overspend(quality_laws: list[Law], cost_laws: list[Law]) -> None:
     """The closed form gives the shares by hand, here with an overspend by rounding."""
-    got = allocate(TASK, 0.93, book(*QUALITY_LAWS, *COST_LAWS), SETTINGS, "reference")
+    got = allocate(TASK, 0.93, book(*quality_laws, *cost_laws), SETTINGS, "reference")
     # Shares 3:2:1 of 0.93: 0.465/0.1 = 4.65, 0.31/0.05 = 6.2, 0.155/0.01 = 15.5, each rounded.
     assert (got.agent_count, got.max_iterations, got.context_budget) == (5, 6, 16_000)
     assert got.method == "reference"
@@ -118,10 +104,10 @@ def test_the_reference_method_reports_its_overspend() -> None:
     assert "over the budget" in got.reasons
 
 
-def test_the_context_of_the_task_speaks_first() -> None:
+def test_the_context_of_the_task_speaks_first(law: Make, quality_laws: list[Law], cost_laws: list[Law]) -> None:
     """A law of the task's project is preferred to the global one, for its exponent and its mean."""
     local = law(AGENTS, QUALITY, 0.01, context="project=web", mean=0.2)
-    known = book(*QUALITY_LAWS, local, *COST_LAWS)
+    known = book(*quality_laws, local, *cost_laws)
     mine, other = allocate(TASK, 1.2, known, SETTINGS), allocate({"project": "app"}, 1.2, known, SETTINGS)
     assert mine.agent_count < other.agent_count
     assert "project=web|agent_count|quality_score|live" in mine.laws
@@ -131,17 +117,17 @@ def test_the_context_of_the_task_speaks_first() -> None:
     assert "0.200 is that of project=web" in mine.reasons
 
 
-def test_success_laws_stand_in_where_no_quality_law_is() -> None:
+def test_success_laws_stand_in_where_no_quality_law_is(law: Make) -> None:
     """Without any law of quality the exponents of success decide, and the answer says so."""
     got = allocate(TASK, 1.0, book(law(AGENTS, SUCCESS, 0.4), law(ITERATIONS, SUCCESS, 0.1)), SETTINGS)
     assert got.quality_outcome == "success"
     assert got.agent_count > 1
 
 
-def test_the_price_table_stands_in_for_unit_costs() -> None:
+def test_the_price_table_stands_in_for_unit_costs(law: Make, quality_laws: list[Law], cost_laws: list[Law]) -> None:
     """Where a cost law is missing or its slope is not positive, the price table is used and named."""
     falling = law(ITERATIONS, COST, -0.1, slope=-0.2)
-    got = allocate(TASK, 1.0, book(*QUALITY_LAWS, COST_LAWS[0], falling), SETTINGS)
+    got = allocate(TASK, 1.0, book(*quality_laws, cost_laws[0], falling), SETTINGS)
     assert got.cost_source == {
         "agent_count": "global|agent_count|total_cost|live",
         "iterations": "price_table",
@@ -162,9 +148,9 @@ def test_without_any_law_the_safe_default_is_given() -> None:
     assert allocate(TASK, 1.0, LawBook(), SETTINGS, "reference").method == "default"
 
 
-def test_a_dimension_without_a_law_keeps_its_default_while_the_budget_lasts() -> None:
+def test_a_dimension_without_a_law_keeps_its_default_while_the_budget_lasts(quality_laws: list[Law]) -> None:
     """Context without a law stays at 8,000 tokens; where the budget does not reach that far, it gives way first."""
-    known = book(*QUALITY_LAWS[:2])
+    known = book(*quality_laws[:2])
     rich = allocate(TASK, 1.0, known, SETTINGS)
     assert rich.context_budget == 8000
     assert "context keeps the default" in rich.reasons
@@ -174,17 +160,17 @@ def test_a_dimension_without_a_law_keeps_its_default_while_the_budget_lasts() ->
     assert "does not reach for the default of context" in poor.reasons
 
 
-def test_a_budget_too_small_names_the_least() -> None:
+def test_a_budget_too_small_names_the_least(quality_laws: list[Law], cost_laws: list[Law]) -> None:
     """Below the smallest setting the error names a budget that would do."""
     with pytest.raises(BudgetTooSmall, match=r"needs 0\.160"):
-        allocate(TASK, 0.1, book(*QUALITY_LAWS, *COST_LAWS), SETTINGS)
+        allocate(TASK, 0.1, book(*quality_laws, *cost_laws), SETTINGS)
     with pytest.raises(BudgetTooSmall, match=r"needs 0\.073"):
         allocate(TASK, 0.01, LawBook(), SETTINGS)
 
 
-def test_parallelism_is_one_where_time_does_not_fall() -> None:
+def test_parallelism_is_one_where_time_does_not_fall(law: Make, quality_laws: list[Law]) -> None:
     """Without a law of time, or with one that rises, one slot is given."""
-    known = book(*QUALITY_LAWS)
+    known = book(*quality_laws)
     assert allocate(TASK, 5.0, known, SETTINGS).parallelism == 1
     known.put(law(PARALLELISM, TIME, 0.2))
     assert allocate(TASK, 5.0, known, SETTINGS).parallelism == 1
@@ -223,9 +209,9 @@ def test_a_wrong_task_is_refused_by_name(task: dict[str, Any], name: str) -> Non
         allocate(task, 1.0, LawBook(), SETTINGS)
 
 
-def test_a_request_and_its_reply_travel_as_json() -> None:
+def test_a_request_and_its_reply_travel_as_json(quality_laws: list[Law], cost_laws: list[Law]) -> None:
     """What is asked over the wire is answered as if asked directly."""
-    known = book(*QUALITY_LAWS, *COST_LAWS)
+    known = book(*quality_laws, *cost_laws)
     payload = encode_request("r-1", TASK, 1.2)
     assert json.loads(payload) == {"request_id": "r-1", "task": TASK, "budget": 1.2, "method": "exact"}
     assert decode_request(payload).task == TASK
@@ -301,3 +287,14 @@ def test_simulated_runs_lead_to_the_allocation_of_their_world() -> None:
         if price["agent_count"] + price["iterations"] * iterations + price["context"] * kilo <= 3.0
     )
     assert worth(got.max_iterations, got.context_budget // 1000) >= 0.99 * best
+
+
+def test_the_adjusted_law_decides_where_there_is_one(law: Make, quality_laws: list[Law]) -> None:
+    """Agents that look useful only because easy tasks got more of them are not bought."""
+    naive, none = Estimate(0.15, 0.01, 0.13, 0.17), Estimate(0.0, 0.01, -0.02, 0.02)
+    fair = Adjusted(method="", slope=none, naive=naive, gap=0.15, n=200, strata=4)
+    bought = allocate(TASK, 1.0, book(*quality_laws), SETTINGS)
+    got = allocate(TASK, 1.0, book(*quality_laws[1:], law(AGENTS, QUALITY, 0.3, adjusted=fair)), SETTINGS)
+    assert bought.agent_count > 1
+    assert got.agent_count == 1
+    assert "agent_count 0.00" in got.reasons

@@ -26,7 +26,7 @@ from agents.decode import EventDecoder
 from agents.rejects import reject_record
 from analytics.partitions import partition_of
 from models.batches import Batch, Headers
-from models.laws import Estimate, Law, PowerFit, Published, Reference, ReferenceKnee
+from models.laws import Estimate, Knee, Law, PowerFit, Published, Reference, ReferenceKnee
 from models.settings import Settings, load_settings
 
 ONE = load_settings(partitions=1)
@@ -285,8 +285,8 @@ LAW = Law(
         knee=ReferenceKnee(3.0, 2.0, 5.0, "10 %"),
         recommended_value=4.0,
     ),
-    published=Published("power", {"power": 1.0}, {}, [], "quasi-Poisson"),
-    knee=ReferenceKnee(4.0, 3.0, 6.0, "own"),
+    published=Published("plateau", {"plateau": 0.7, "power": 0.3}, {}, [], "families"),
+    knee=Knee(4.0, 3.0, 6.0, "the next unit costs more than it brings"),
 )
 
 
@@ -315,7 +315,7 @@ def test_a_law_becomes_a_row_with_its_whole_record() -> None:
         "exponent_hi": 0.6,
         "r_squared": 0.9,
         "interpretation": "logarithmic",
-        "family": "power",
+        "family": "plateau",
         "knee": 4.0,
         "knee_lo": 3.0,
         "knee_hi": 6.0,

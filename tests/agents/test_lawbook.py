@@ -1,43 +1,30 @@
+"""The law book: the newest law of each id, the context that speaks, and the tier that speaks for it."""
+
+from collections.abc import Callable, Sequence
+
 import pytest
 
-from agents.lawbook import LawBook, has_line, ranked
+from agents.lawbook import LawBook, elasticity, has_line, ranked, speaks
 from models.dimensions import Dimension, Outcome
 from models.errors import NotEnoughData
-from models.laws import Estimate, Law, LineFit, Published, Reference, ValueRow, law_id
+from models.laws import Adjusted, Drift, Estimate, Law
 
 AGENTS = Dimension.AGENT_COUNT
 QUALITY = Outcome.QUALITY_SCORE
 CONTEXTS = ["global", "project=web", "task_type=bug", "project=web&task_type=bug"]
 
 
-def law(
-    context: str,
-    *,
-    version: int = 1,
-    runs: tuple[int, ...] = (30, 30),
-    power: bool = True,
-    linear: bool = False,
-    note: str = "",
-) -> Law:
-    """Make a law of quality over agents with these runs at 1, 2, … agents."""
-    one = Estimate(0.3, 0.01, 0.28, 0.32)
-    return Law(
-        law_id=law_id(context, AGENTS, QUALITY, "live"),
-        tier="live",
-        context=context,
-        dimension=AGENTS,
-        outcome=QUALITY,
-        version=version,
-        epoch=1,
-        fitted_at=note,
-        n=sum(runs),
-        status="established",
-        evidence="associational",
-        settings_hash="",
-        values=[ValueRow(n=n, mean=0.5, lo=0.4, hi=0.6, x=x) for x, n in enumerate(runs, 1)],
-        reference=Reference(linear=LineFit(one, one, 0.5) if linear else None),
-        published=Published("power", {}, {"exponent": one}, [], "") if power else None,
-    )
+Make = Callable[..., Law]
+
+
+@pytest.fixture
+def law(make_law: Make) -> Make:
+    """Make laws of quality over agents with these runs at 1, 2, ... agents."""
+
+    def make(context: str, *, runs: Sequence[int] = (30, 30), **fields: object) -> Law:
+        return make_law(AGENTS, QUALITY, context=context, runs=runs, x=range(1, len(runs) + 1), **fields)
+
+    return make
 
 
 def book(*laws: Law) -> LawBook:
@@ -48,7 +35,7 @@ def book(*laws: Law) -> LawBook:
     return made
 
 
-def test_the_newest_version_stays() -> None:
+def test_the_newest_version_stays(law: Make) -> None:
     """An older version that arrives late changes nothing; a newer one replaces."""
     made = book(law("global", version=2), law("global", version=1))
     assert made.get("global", AGENTS, QUALITY).version == 2
@@ -57,13 +44,13 @@ def test_the_newest_version_stays() -> None:
     assert len(made) == 1
 
 
-def test_among_equal_versions_the_last_to_arrive_stays() -> None:
+def test_among_equal_versions_the_last_to_arrive_stays(law: Make) -> None:
     """A law that is published again under its version replaces the one before."""
-    made = book(law("global", note="first"), law("global", note="second"))
+    made = book(law("global", fitted_at="first"), law("global", fitted_at="second"))
     assert made.get("global", AGENTS, QUALITY).fitted_at == "second"
 
 
-def test_a_tombstone_forgets_a_law_and_its_version() -> None:
+def test_a_tombstone_forgets_a_law_and_its_version(law: Make) -> None:
     """After a deletion the law is gone, an unknown one may be deleted, and a fresh start at version 1 counts."""
     made = book(law("global", version=9))
     made.delete("global|agent_count|quality_score|live")
@@ -74,7 +61,7 @@ def test_a_tombstone_forgets_a_law_and_its_version() -> None:
     assert [one.version for one in made] == [1]
 
 
-def test_the_most_specific_context_with_enough_runs_speaks() -> None:
+def test_the_most_specific_context_with_enough_runs_speaks(law: Make) -> None:
     """More pairs win, then the order of the keys, then the global context."""
     pair, project, kind = "project=web&task_type=bug", "project=web", "task_type=bug"
     full = [law("global"), law(kind), law(project), law(pair)]
@@ -83,20 +70,20 @@ def test_the_most_specific_context_with_enough_runs_speaks() -> None:
 
 
 @pytest.mark.parametrize("runs", [(29, 500), (500,), (29, 29, 29)])
-def test_fewer_than_thirty_runs_at_two_values_do_not_count(runs: tuple[int, ...]) -> None:
+def test_fewer_than_thirty_runs_at_two_values_do_not_count(law: Make, runs: tuple[int, ...]) -> None:
     """A context without 30 runs at each of two values leaves the word to the next one."""
     made = book(law("project=web", runs=runs), law("global"))
     assert made.choose(CONTEXTS, AGENTS, QUALITY).context == "global"
 
 
-def test_a_law_without_the_fit_asked_for_does_not_count() -> None:
+def test_a_law_without_the_fit_asked_for_does_not_count(law: Make) -> None:
     """Without a published power fit, or without a line where a line is asked for, the next context speaks."""
-    made = book(law("project=web", power=False, linear=True), law("global"))
+    made = book(law("project=web", exponent=None, slope=0.1), law("global"))
     assert made.choose(CONTEXTS, AGENTS, QUALITY).context == "global"
     assert made.choose(CONTEXTS, AGENTS, QUALITY, has_line).context == "project=web"
 
 
-def test_no_law_anywhere_names_the_dimension() -> None:
+def test_no_law_anywhere_names_the_dimension(law: Make) -> None:
     """When not even the global context has a law with enough runs, the reason says which dimension to vary."""
     with pytest.raises(NotEnoughData, match="publish runs that vary agent_count"):
         book(law("global", runs=(29, 29))).choose(CONTEXTS, AGENTS, QUALITY)
@@ -107,3 +94,94 @@ def test_the_global_context_is_always_the_last_resort() -> None:
     assert ranked(["project=web"]) == ["project=web", "global"]
     assert ranked(CONTEXTS)[-1] == "global"
     assert ranked(CONTEXTS).count("global") == 1
+
+
+def audited(law: Make, *, n: int, since: str | None = None) -> Law:
+    """Make the audited law of the global context over so many runs, of an epoch that began then."""
+    return law("global", tier="audited", n=n, epoch_since=since)
+
+
+def drifted(law: Make, since: str | None, *, alarm: bool = True) -> Law:
+    """Make the live law of the global context, 1,000 runs, whose drift was noticed then."""
+    return law("global", n=1000, drift=Drift(alarm=alarm, evidence=300.0, limit=200.0, buckets=90, since=since))
+
+
+def test_a_lone_tier_speaks_for_itself(law: Make) -> None:
+    """Where there is only one of the two laws, that one speaks; where there is none, none does."""
+    live = law("global")
+    assert speaks(live, None) is live
+    other = audited(law, n=1)
+    assert speaks(None, other) is other
+    assert speaks(None, None) is None
+
+
+@pytest.mark.parametrize(("n", "tier"), [(1000, "audited"), (800, "audited"), (799, "live"), (2000, "audited")])
+def test_the_audited_law_speaks_unless_it_is_stale(law: Make, n: int, tier: str) -> None:
+    """With less than 0.8 of the live law's 1,000 runs the audited one has fallen behind."""
+    chosen = speaks(law("global", n=1000), audited(law, n=n))
+    assert chosen is not None
+    assert chosen.tier == tier
+
+
+def test_an_audited_law_of_a_new_epoch_is_not_stale_for_its_fewer_runs(law: Make) -> None:
+    """It covers the time since its epoch began alone, while the live law goes on from the start."""
+    chosen = speaks(law("global", n=1000), audited(law, n=100, since="2026-02-01T00:00:00Z"))
+    assert chosen is not None
+    assert chosen.tier == "audited"
+
+
+@pytest.mark.parametrize(
+    ("since", "begins", "tier"),
+    [
+        ("2026-02-01T00:00:00Z", None, "live"),
+        ("2026-02-01T00:00:00Z", "2026-01-01T00:00:00Z", "live"),
+        ("2026-02-01T00:00:00Z", "2026-02-01T00:00:00Z", "audited"),
+        ("2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z", "audited"),
+    ],
+)
+def test_a_drift_alarm_silences_an_audit_from_before_it(law: Make, since: str, begins: str | None, tier: str) -> None:
+    """An audited law whose runs begin where the drift did has answered it; an older one has not."""
+    chosen = speaks(drifted(law, since), audited(law, n=1000, since=begins))
+    assert chosen is not None
+    assert chosen.tier == tier
+
+
+def test_a_detector_without_an_alarm_silences_nobody(law: Make) -> None:
+    """Evidence that stays below its limit leaves the word to the audited law."""
+    chosen = speaks(drifted(law, None, alarm=False), audited(law, n=1000))
+    assert chosen is not None
+    assert chosen.tier == "audited"
+
+
+def test_the_book_chooses_by_the_law_that_speaks(law: Make) -> None:
+    """A context's audited law is what a task gets, and what must have enough runs and the fit asked for."""
+    made = book(law("project=web"), law("project=web", tier="audited", version=5), law("global"))
+    assert made.choose(CONTEXTS, AGENTS, QUALITY).version == 5
+    assert made.speaking("project=web", AGENTS, QUALITY) is made.choose(CONTEXTS, AGENTS, QUALITY)
+    assert made.speaking("project=app", AGENTS, QUALITY) is None
+    made.put(law("project=web", tier="audited", version=6, exponent=None))
+    assert made.choose(CONTEXTS, AGENTS, QUALITY).context == "global"
+
+
+def adjusted(slope: float) -> Adjusted:
+    """Make an adjustment with this slope on ln x."""
+    one = Estimate(slope, 0.01, slope - 0.02, slope + 0.02)
+    return Adjusted(method="", slope=one, naive=one, gap=0.0, n=100, strata=4)
+
+
+def test_the_elasticity_is_the_adjusted_laws_where_there_is_one(law: Make, make_law: Make) -> None:
+    """A slope of 0.1 a unit of ln x at a mean of 0.4 is 0.25 per cent a per cent; on the log scale it is the slope."""
+    assert elasticity(law("global")) == 0.3
+    quality = law("global", mean=0.4, adjusted=adjusted(0.1))
+    assert elasticity(quality) == pytest.approx(0.25)
+    assert elasticity(law("global", mean=0.4, exponent=None, adjusted=adjusted(0.1))) == pytest.approx(0.25)
+    time = make_law(AGENTS, Outcome.TIME_TO_COMPLETE, 0.3, mean=40.0, adjusted=adjusted(-0.6))
+    assert elasticity(time) == -0.6
+
+
+def test_a_mean_of_zero_has_no_elasticity_of_its_own(law: Make) -> None:
+    """A share of nothing is undefined: the power law's exponent stands in, and without one the reason is given."""
+    assert elasticity(law("global", mean=0.0, adjusted=adjusted(0.1))) == 0.3
+    reason = {"power": "quality_score is 0 in every run"}
+    with pytest.raises(NotEnoughData, match="no power fit: quality_score is 0 in every run"):
+        elasticity(law("global", mean=0.0, exponent=None, adjusted=adjusted(0.1), missing=reason))

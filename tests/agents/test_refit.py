@@ -12,16 +12,18 @@ import numpy as np
 import pytest
 
 from agents.decode import EventDecoder
+from agents.fitting import fitting_of
 from agents.observer import Observer, Record
 from agents.refit import Refitter, choose_basis, to_cells
-from analytics.laws import compare_laws
+from analytics.equality import compare_laws
 from analytics.partitions import partitions_of
+from analytics.published import Fitting
 from analytics.rows import fit_rows
 from analytics.simulation import simulate
 from analytics.world import World
 from models.batches import Batch
 from models.cells import CellKey, bin_value
-from models.dimensions import BASES, Basis, Dimension, Outcome
+from models.dimensions import BASES, LIVE_OUTCOMES, Basis, Dimension, Outcome
 from models.laws import Law
 from models.settings import Settings, load_settings
 from models.topics import RUNS, STATS
@@ -102,8 +104,8 @@ def rows(
     return [float(value + more) for value, _ in found], None, kept
 
 
-def law_of_rows(events: Sequence[Event], context: str, law: Law) -> Law:
-    """Fit the same law from the raw events."""
+def law_of_rows(events: Sequence[Event], context: str, law: Law, cost: Law | None = None) -> Law:
+    """Fit the same law from the raw events; the cost law of its basis prices the steps of its knee."""
     dimension, basis = Dimension(law.dimension), Basis(str(law.basis))
     x, labels, kept = rows(events, dimension, basis)
     y = np.array([event.get(law.outcome, np.nan) for event in kept], dtype=np.float64)
@@ -118,6 +120,7 @@ def law_of_rows(events: Sequence[Event], context: str, law: Law) -> Law:
         binned,
         np.array(middles),
         labels=labels,
+        cost=None if cost is None else cost.published,
         context=context,
         dimension=dimension,
         outcome=Outcome(law.outcome),
@@ -127,6 +130,11 @@ def law_of_rows(events: Sequence[Event], context: str, law: Law) -> Law:
         settings_hash="",
         fitted_at="",
     )
+
+
+def by_cells(law: Law) -> Law:
+    """Leave out how the Grams of time buckets grade the law: rows by dimension know nothing of them."""
+    return msgspec.structs.replace(law, evidence="associational")
 
 
 @pytest.mark.parametrize(("context", "key", "value"), [("global", "", ""), ("project=delta", "project", "delta")])
@@ -139,11 +147,62 @@ def test_laws_from_stored_cells_equal_laws_from_raw_rows(
     for records in flushed(world, TWO, flushes=3):
         staged(refitter, records, partition)
     laws = {name: law for name, law in laws_of(refitter).items() if law.context == context}
-    assert len(laws) == len(Dimension) * len(Outcome)
+    assert len(laws) == len(Dimension) * len(LIVE_OUTCOMES)
     events = [event for event in world if not key or event[key] == value]
+    checks = {
+        (law.dimension, law.basis): law_of_rows(events, context, law)
+        for law in laws.values()
+        if law.outcome == Outcome.TOTAL_COST
+    }
     for law in laws.values():
-        assert compare_laws(law, law_of_rows(events, context, law)) == [], law.law_id
+        cost = None if law.outcome == Outcome.TOTAL_COST else checks.get((law.dimension, law.basis))
+        assert compare_laws(by_cells(law), law_of_rows(events, context, law, cost)) == [], law.law_id
         assert law.n > 500
+
+
+def priced_events(*, with_cost: bool) -> list[Event]:
+    """List 200 runs of each team of one to four: every agent brings 7 points, for $0.10."""
+    rates = {1: 60, 2: 74, 3: 88, 4: 102}
+    return [
+        {"agent_run_id": f"{agents}-{number}", "agent_count": agents, "success": number < successes}
+        | ({"total_cost": agents * (0.099 if number % 2 else 0.101)} if with_cost else {})
+        for agents, successes in rates.items()
+        for number in range(200)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("with_cost", "value", "knee", "threshold", "rule"),
+    [
+        (True, 1.0, 1, 0.10, "by the cost law, than it brings at $1 a success"),
+        (True, 2.0, 4, 0.05, "by the cost law, than it brings at $2 a success"),
+        (False, 1.0, 4, 0.05, "by the price table, than it brings at $1 a success"),
+        (False, 0.5, 1, 0.10, "by the price table, than it brings at $0.5 a success"),
+    ],
+)
+def test_a_step_must_pay_what_the_cost_law_of_the_same_runs_says(
+    *, with_cost: bool, value: float, knee: float, threshold: float, rule: str
+) -> None:
+    """An agent's 7 points are worth $0.07 a task: too little at $0.10, enough at the table's $0.05."""
+    refitter = Refitter(load_settings(partitions=1, value_of_success=value), {})
+    staged(refitter, flushed(priced_events(with_cost=with_cost), ONE)[0])
+    laws = {law.outcome: law for law in laws_of(refitter).values()}
+    found = laws["success"].knee
+    assert found is not None
+    assert found.value == knee
+    assert found.threshold == pytest.approx(threshold, abs=1e-3)
+    assert rule in found.rule
+    assert found.supported == (knee > 1)
+    if with_cost:
+        assert laws["total_cost"].knee is None
+        assert "cost has no knee" in laws["total_cost"].missing["knee"]
+
+
+def test_fitting_as_the_settings_say_is_the_default() -> None:
+    """Where nothing is set, the worker fits as the maths does by itself; what is set reaches it."""
+    assert fitting_of(load_settings()) == Fitting()
+    asked = load_settings(bootstrap_draws=500, value_of_success=3.0, agent_cost=0.5, iteration_cost=0.4)
+    assert fitting_of(asked) == Fitting(500, 3.0, 0.5, 0.4)
 
 
 def test_a_law_uses_the_dose_if_it_has_two_values(world: list[Event]) -> None:
@@ -176,7 +235,7 @@ def test_a_dose_that_never_varies_gives_way_to_the_realised_count() -> None:
     staged(refitter, flushed(events, ONE)[0])
     (law,) = (law for law in laws_of(refitter).values() if law.outcome == "quality_score")
     assert (law.basis, law.n, law.excluded_zeros) == ("realised", 60, 15)
-    assert compare_laws(law, law_of_rows(events, "global", law)) == []
+    assert compare_laws(by_cells(law), law_of_rows(events, "global", law)) == []
 
 
 def test_one_value_is_a_law_that_says_it_is_insufficient() -> None:
@@ -282,7 +341,8 @@ def test_cells_of_an_outcome_that_no_run_has_are_no_law() -> None:
     events = [{"agent_run_id": "a", "agent_count": 1, "success": True}, {"agent_run_id": "b", "agent_count": 2}]
     refitter = Refitter(ONE, {})
     staged(refitter, flushed(events, ONE)[0])
-    ((_, dimension, slots),) = refitter.snapshot()
+    (shot,) = refitter.snapshot()
+    ((dimension, slots),) = shot.cells.items()
     assert choose_basis(dimension, slots, Outcome.TOTAL_COST) is None
     chosen = choose_basis(dimension, slots, Outcome.SUCCESS)
     assert chosen is not None
@@ -300,8 +360,9 @@ def test_stored_cells_merge_over_mask_and_source() -> None:
     ]
     refitter = Refitter(ONE, {})
     staged(refitter, flushed(events, ONE)[0])
-    ((_, _, slots),) = refitter.snapshot()
-    ((_, stored),) = slots.items()
+    (shot,) = refitter.snapshot()
+    (slots,) = shot.cells.values()
+    (stored,) = slots.values()
     cells = to_cells(stored, Outcome.QUALITY_SCORE)
     assert (cells.n.tolist(), cells.binned.tolist()) == ([3, 1], [False, True])
     assert cells.mean[:, cells.axis("quality_score")].tolist() == [0.5, 1.0]

@@ -14,6 +14,7 @@ WORKERS = {
     "stats-1": ["worker", "stats"],
     "archive": ["worker", "archive"],
     "allocator": ["worker", "allocator"],
+    "audit": ["worker", "audit"],
 }
 
 

@@ -13,7 +13,7 @@ from agents.allocate import decode_reply, encode_request
 from analytics.allocation import Allocation
 from models.dimensions import Dimension, Outcome
 from models.errors import BudgetTooSmall, InvalidEvent, NotReachable, StackError
-from models.laws import Estimate, Law, Published, ValueRow, law_id
+from models.laws import Law
 from models.settings import Settings, load_settings
 from models.topics import ALLOCATE_REPLIES, ALLOCATE_REQUESTS, LAWS
 from streams.allocator import AllocatorService
@@ -24,26 +24,19 @@ pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="session")]
 DIMENSIONS = (Dimension.AGENT_COUNT, Dimension.ITERATIONS, Dimension.CONTEXT)
 
 
-def law(project: str, dimension: Dimension, exponent: float, version: int = 1) -> Law:
-    """Make a law of quality for a project with enough runs behind it."""
-    context = f"project={project}"
-    one = Estimate(exponent, 0.01, exponent - 0.02, exponent + 0.02)
-    return Law(
-        law_id=law_id(context, dimension, Outcome.QUALITY_SCORE, "live"),
-        tier="live",
-        context=context,
-        dimension=dimension,
-        outcome=Outcome.QUALITY_SCORE,
-        version=version,
-        epoch=1,
-        fitted_at="2026-03-01T00:00:00Z",
-        n=200,
-        status="established",
-        evidence="associational",
-        settings_hash="",
-        values=[ValueRow(n=100, mean=0.3, lo=0.2, hi=0.4, x=x) for x in (1, 8)],
-        published=Published("power", {}, {"exponent": one}, [], ""),
-    )
+Make = Callable[..., Law]
+
+
+@pytest.fixture
+def law(make_law: Make) -> Make:
+    """Make laws of quality for a project with enough runs behind them."""
+
+    def make(project: str, dimension: Dimension, exponent: float, version: int = 1) -> Law:
+        return make_law(
+            dimension, Outcome.QUALITY_SCORE, exponent, context=f"project={project}", mean=0.3, version=version
+        )
+
+    return make
 
 
 async def publish(settings: Settings, *records: tuple[str, bytes | None], topic: str = LAWS) -> None:
@@ -105,7 +98,7 @@ async def topic(stack: Settings) -> str:
     return name
 
 
-async def test_allocations_follow_the_laws_without_a_restart(stack: Settings) -> None:
+async def test_allocations_follow_the_laws_without_a_restart(stack: Settings, law: Make) -> None:
     """Laws from before the start count, later ones change the answers, and a tombstone takes a law back."""
     project = f"p-{uuid.uuid4()}"
     exponents = dict(zip(DIMENSIONS, (0.5, 0.1, 0.1), strict=True))
@@ -128,7 +121,7 @@ async def test_allocations_follow_the_laws_without_a_restart(stack: Settings) ->
     await publish(stack, *((law(project, dimension, 0).law_id, None) for dimension in DIMENSIONS))
 
 
-async def test_bad_records_and_requests_stop_nobody(stack: Settings) -> None:
+async def test_bad_records_and_requests_stop_nobody(stack: Settings, law: Make) -> None:
     """Unreadable laws are counted and skipped; every bad request gets its error; good ones still get answers."""
     project = f"p-{uuid.uuid4()}"
     await publish(stack, (f"{project}-bad", b"{"), (f"{project}-worse", b'{"law_id": 1}'))

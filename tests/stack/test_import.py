@@ -17,7 +17,7 @@ import pytest_asyncio
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 
-from analytics.laws import compare_laws
+from analytics.equality import compare_laws
 from analytics.simulation import simulate
 from analytics.world import World
 from deploy.stack import Stack, StackOptions, environment

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from analytics.laws import compare_laws
+from analytics.equality import compare_laws
 from deploy.stack import Stack, StackOptions, environment
 from models.laws import Law
 from models.settings import Settings, load_settings

@@ -1,0 +1,99 @@
+"""What is published already: laws are numbered on from it, and one that says nothing new is not published again."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import xxhash
+
+from agents.audit import TIER, AuditHeading, expired
+from models.laws import Law
+
+DIGITS = 9
+ROUNDING = 1e-13
+"""Sums in another order differ by this much around zero; a law is new where a digit that means something is."""
+
+
+class Numbered(msgspec.Struct):
+    """What every record of a law has, of whatever schema version."""
+
+    law_id: str
+    version: int
+
+
+class PublishedLaws:
+    """The audited laws on scaling.laws: the version and the content of each."""
+
+    def __init__(self) -> None:
+        self._versions: dict[str, int] = {}
+        self._contents: dict[str, int] = {}
+        self._by_context: defaultdict[str, set[str]] = defaultdict(set)
+        self._epochs: dict[str, tuple[int, str | None]] = {}
+
+    def epoch(self, identifier: str, since: str) -> int:
+        """Number the epoch of a law that began at `since`: the published one if it is that, else the next."""
+        number, began = self._epochs.get(identifier, (1, None))
+        return number if began == since else number + 1
+
+    @property
+    def contexts(self) -> list[str]:
+        """The contexts that have laws which are not expired."""
+        return sorted(context for context, laws in self._by_context.items() if laws)
+
+    def take(self, key: str, value: bytes | None) -> None:
+        """Take in one record of the topic; a law that cannot be read any more keeps its number alone.
+
+        Raises:
+            msgspec.MsgspecError: The record is no law of any version.
+        """
+        if not key.endswith(f"|{TIER}"):
+            return
+        if value is None:
+            self._contents.pop(key, None)
+            self._by_context[key.partition("|")[0]].discard(key)
+            return
+        try:
+            self.confirm([msgspec.json.decode(value, type=Law)])
+        except msgspec.ValidationError:
+            known = msgspec.json.decode(value, type=Numbered)
+            self._versions[known.law_id] = known.version
+
+    def renew(self, laws: Iterable[Law], heading: AuditHeading | None = None) -> list[Law]:
+        """Number the laws that say something new; with a heading, withdraw what its context no longer gives."""
+        current = {law.law_id: law for law in laws}
+        gone = [] if heading is None else sorted(self._by_context[heading.context] - current.keys())
+        withdrawn = [expired(identifier, heading) for identifier in gone if heading is not None]
+        return [
+            msgspec.structs.replace(law, version=self._versions.get(law.law_id, 0) + 1)
+            for law in [*current.values(), *withdrawn]
+            if content(law) != self._contents.get(law.law_id)
+        ]
+
+    def confirm(self, laws: Iterable[Law]) -> None:
+        """Remember laws that have been published."""
+        for law in laws:
+            self._versions[law.law_id] = law.version
+            self._contents[law.law_id] = content(law)
+            self._epochs[law.law_id] = law.epoch, law.epoch_since
+            known = self._by_context[law.context]
+            if law.status == "expired":
+                known.discard(law.law_id)
+            else:
+                known.add(law.law_id)
+
+
+def content(law: Law) -> int:
+    """Hash what a law says, to nine digits; when it was fitted, on what and as which version is left out."""
+    said = msgspec.structs.replace(law, version=0, fitted_at="", lineage={})
+    return xxhash.xxh64_intdigest(msgspec.json.encode(_rounded(msgspec.to_builtins(said))))
+
+
+def _rounded(part: Any) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(part, dict):
+        return {name: _rounded(each) for name, each in part.items()}
+    if isinstance(part, list):
+        return [_rounded(each) for each in part]
+    if isinstance(part, float):
+        return 0.0 if abs(part) < ROUNDING else float(f"{part:.{DIGITS}g}")
+    return part

@@ -1,0 +1,92 @@
+"""What laws tell together: strength borrowed between contexts, whether one foretells another, which trends stand."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+
+from analytics.laws import explained
+from analytics.multiplicity import Scope, significance
+from analytics.pooling import pool
+from analytics.published import trend_p
+from analytics.validation import leave_one_context_out
+from models.contexts import GLOBAL, context_pairs
+from models.errors import NotEnoughData
+from models.laws import Law, Pooling, Transfer, Validation
+
+MOVED = 0.02
+"""A pooled slope is told anew once it has moved by this share of its standard error."""
+
+
+def related(laws: Mapping[str, Law], before: Mapping[str, Law], scope: Scope = "all") -> dict[str, Law]:
+    """Add to each law what its siblings and all other laws make of it.
+
+    Siblings are the laws of one dimension, basis and outcome in contexts of the same keys. Their slopes on ln x (of
+    ln y for time and cost) are pooled from three contexts on, and left out one by one from four on. e-BH goes over all
+    laws given, by family.
+
+    Args:
+        laws: Laws by id, of one tier.
+        before: What this gave the last time: pooled slopes that have hardly moved stay as they were.
+        scope: The family of e-BH.
+    """
+    told = dict(laws)
+    families: defaultdict[tuple[str, ...], list[Law]] = defaultdict(list)
+    for law in laws.values():
+        if law.trend is not None and law.trend.se > 0 and law.context != GLOBAL:
+            keys = ",".join(key for key, _ in context_pairs(law.context))
+            families[keys, law.dimension, str(law.basis), law.outcome].append(law)
+    for (keys, *_), siblings in families.items():
+        for law in _pooled(siblings, keys, before):
+            told[law.law_id] = law
+    evident = {
+        name: (trend_p(law.trend), law.e_value)
+        for name, law in told.items()
+        if law.trend is not None and law.e_value is not None
+    }
+    for name, judged in significance(evident, scope=scope).items():
+        told[name] = msgspec.structs.replace(told[name], adjusted_significance=judged)
+    return {name: explained(law) for name, law in told.items()}
+
+
+def _pooled(siblings: list[Law], keys: str, before: Mapping[str, Law]) -> list[Law]:
+    slopes = np.array([law.trend.estimate for law in siblings if law.trend is not None])
+    variances = np.array([law.trend.se**2 for law in siblings if law.trend is not None])
+    told = siblings
+    try:
+        pooled = pool(slopes, variances)
+        told = [
+            msgspec.structs.replace(law, pooling=_settled(pooled.record(place, keys), before.get(law.law_id)))
+            for place, law in enumerate(told)
+        ]
+        transfers = leave_one_context_out(slopes, variances)
+    except NotEnoughData as reason:
+        part = "validation.transfer" if told is not siblings else "pooling"
+        return [msgspec.structs.replace(law, missing=law.missing | {part: str(reason)}) for law in told]
+    return [
+        msgspec.structs.replace(
+            law,
+            validation=msgspec.structs.replace(
+                law.validation or Validation(),
+                transfer=_known(before.get(law.law_id), law) or transfer,
+            ),
+        )
+        for law, transfer in zip(told, transfers, strict=True)
+    ]
+
+
+def _settled(pooling: Pooling, before: Law | None) -> Pooling:
+    """Keep the pooling told before where the new one says the same to a reader."""
+    known = before.pooling if before is not None else None
+    if known is None or (known.contexts, known.prior_dominated) != (pooling.contexts, pooling.prior_dominated):
+        return pooling
+    moved = abs(known.slope.estimate - pooling.slope.estimate) + abs(known.slope.se - pooling.slope.se)
+    return known if moved <= MOVED * pooling.slope.se else pooling
+
+
+def _known(before: Law | None, law: Law) -> Transfer | None:
+    """Give the transfer told before where the pooling, of the same contexts, has not moved either."""
+    if before is None or before.validation is None or law.pooling is None or before.pooling != law.pooling:
+        return None
+    return before.validation.transfer

@@ -1,0 +1,257 @@
+"""The auditor: refit the laws of every context whose runs in ClickHouse have changed, and publish what is new."""
+
+import asyncio
+import time
+from collections import defaultdict, deque
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import InvalidProducerEpoch, KafkaConnectionError, KafkaError, ProducerFenced
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
+
+from agents.audit import AuditHeading
+from agents.published_laws import PublishedLaws
+from agents.related import related
+from models.errors import Fenced, NotReachable, QueryError
+from models.laws import Law
+from models.settings import Settings
+from models.topics import LAWS
+from streams.audit_process import audit, start_processes, stop_processes
+from streams.cut import Cut, read_cut
+from streams.drifts import Drifts, read_drifts
+from streams.extents import Extent, read_extents
+from streams.kafka_clients import read_compacted
+
+TRANSACTIONAL_ID = "scaling-audit"
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+NOTHING = Extent(0, 0)
+
+log = structlog.get_logger(__name__)
+encode = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True)
+class Round:
+    """What one round has done so far."""
+
+    cut: Cut
+    extents: Mapping[str, Extent]
+    drifts: Mapping[str, Drifts]
+    waiting: deque[str]
+    contexts: int = 0
+    published: int = 0
+    failed: int = 0
+
+
+class AuditService:
+    """Audits the contexts round by round; all laws of a round see the runs below the same cut.
+
+    A round takes every context whose runs have changed, the one with the most new runs first and those that failed
+    last, and ends when it has had them all; so none starves, and rounds do not overlap. There is one auditor: a second
+    one takes the transactional id over, and the first stops at its next publication.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._published = PublishedLaws()
+        self._audited: dict[str, Extent] = {}
+        self._drifts: dict[str, Drifts] = {}
+        self._fitted: dict[str, Law] = {}
+        self._told: dict[str, Law] = {}
+        self._failures: defaultdict[str, int] = defaultdict(int)
+        self._cut: Cut | None = None
+        self._producer: AIOKafkaProducer = None
+        self._publishing = asyncio.Lock()
+        self._pool: ProcessPoolExecutor | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Audit until `stop` is set.
+
+        Raises:
+            Fenced: Another auditor has taken over.
+            NotReachable: Kafka does not answer at the start.
+            StackError: scaling.laws does not exist.
+        """
+        self._pool = start_processes(self._settings)
+        work, stopped = asyncio.create_task(self._work()), asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait([work, stopped], return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                work.result()
+        finally:
+            work.cancel()
+            stopped.cancel()
+            await asyncio.gather(work, stopped, return_exceptions=True)
+            stop_processes(self._pool)
+            if self._producer is not None:
+                await self._producer.stop()
+
+    async def _work(self) -> None:
+        # The topic is read after the older auditor is fenced, or it could publish between.
+        self._producer = await self._fence()
+        async for record in read_compacted(self._settings, LAWS):
+            try:
+                self._published.take((record.key or b"").decode(), record.value)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                log.warning("law_unreadable", partition=record.partition, offset=record.offset, reason=str(error))
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + self._settings.audit_seconds
+            async for attempt in AsyncRetrying(
+                wait=wait_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE),
+                retry=retry_if_exception_type((NotReachable, QueryError)),
+                before_sleep=_report,
+            ):
+                with attempt:
+                    await self._round()
+            await asyncio.sleep(due - loop.time())
+
+    async def _round(self) -> None:
+        """Audit what has changed since the last round.
+
+        Raises:
+            QueryError: ClickHouse refused to say what has changed.
+            NotReachable: ClickHouse does not answer; what is audited by then counts.
+        """
+        began = time.monotonic()
+        cut = await asyncio.to_thread(read_cut, self._settings)
+        drifts = await asyncio.to_thread(read_drifts, self._settings)
+        if cut == self._cut and drifts == self._drifts:
+            return
+        extents = await asyncio.to_thread(read_extents, self._settings, cut)
+        current = Round(cut, extents, drifts, deque(self._changed(extents, drifts)))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._settings.audit_processes):
+                    group.create_task(self._audit_waiting(current))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        current.published += await self._relate()
+        # A context that failed is tried again in the next round, with new runs or without.
+        self._cut = None if current.failed else cut
+        if current.contexts or current.failed:
+            log.info(
+                "audit_round",
+                contexts=current.contexts,
+                laws=current.published,
+                failed=current.failed,
+                seconds=round(time.monotonic() - began, 3),
+            )
+
+    def _changed(self, extents: Mapping[str, Extent], drifts: Mapping[str, Drifts]) -> list[str]:
+        """List the contexts to audit in their order; one that has lost all its runs is among them."""
+        known = {*extents, *self._audited, *self._published.contexts}
+        changed = [
+            name
+            for name in known
+            if self._audited.get(name) != extents.get(name, NOTHING) or self._drifts.get(name) != drifts.get(name)
+        ]
+
+        def new_runs(name: str) -> int:
+            return extents.get(name, NOTHING).runs - self._audited.get(name, NOTHING).runs
+
+        return sorted(changed, key=lambda name: (self._failures[name], -new_runs(name), name))
+
+    async def _audit_waiting(self, current: Round) -> None:
+        while current.waiting:
+            context = current.waiting.popleft()
+            try:
+                current.published += await self._audit(context, current)
+            except (Fenced, NotReachable, KafkaError):
+                raise
+            except Exception as error:
+                # One context that cannot be had must not take the audit from all others.
+                log.exception("audit_failed", context=context, reason=str(error))
+                current.failed += 1
+                self._failures[context] += 1
+            else:
+                current.contexts += 1
+                self._failures.pop(context, None)
+                self._audited[context] = current.extents.get(context, NOTHING)
+                if context in current.drifts:
+                    self._drifts[context] = current.drifts[context]
+
+    async def _audit(self, context: str, current: Round) -> int:
+        """Fit the laws of a context and publish those that are new; give their number."""
+        epochs = {
+            name: (self._published.epoch(name, since.isoformat().replace("+00:00", "Z")), since)
+            for name, since in current.drifts.get(context, {}).items()
+        }
+        fitted_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        pool, loop = self._pool, asyncio.get_running_loop()
+        try:
+            heading, laws = await loop.run_in_executor(
+                pool, audit, self._settings, context, dict(current.cut), fitted_at, epochs
+            )
+        except BrokenProcessPool:
+            if self._pool is pool:
+                self._pool = start_processes(self._settings)
+            raise
+        for name in [name for name, law in self._fitted.items() if law.context == context]:
+            del self._fitted[name]
+        self._fitted |= {law.law_id: law for law in laws}
+        # Siblings are told of it at the end of the round, when all of them are known.
+        told = await asyncio.to_thread(related, dict(self._fitted), self._told, self._settings.significance_scope)
+        return await self._renew([told[law.law_id] for law in laws], heading)
+
+    async def _relate(self) -> int:
+        """Publish the laws that other contexts' runs have changed: their pooling, transfer and significance."""
+        self._told = await asyncio.to_thread(related, dict(self._fitted), self._told, self._settings.significance_scope)
+        return await self._renew(list(self._told.values()), None)
+
+    async def _renew(self, laws: list[Law], heading: AuditHeading | None) -> int:
+        async with self._publishing:
+            new = self._published.renew(laws, heading)
+            if new:
+                await self._publish(new)
+                self._published.confirm(new)
+        return len(new)
+
+    async def _publish(self, laws: list[Law]) -> None:
+        try:
+            async with self._producer.transaction():
+                sent = [await self._producer.send(LAWS, encode(law), law.law_id.encode(), partition=0) for law in laws]
+                await asyncio.gather(*sent)
+        except (ProducerFenced, InvalidProducerEpoch):
+            message = "another auditor has taken over the audited laws: this one stops; run one `scaling worker audit`"
+            raise Fenced(message) from None
+
+    async def _fence(self) -> AIOKafkaProducer:
+        """Open the producer of the audited laws; from then on no other auditor's can publish."""
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._settings.kafka,
+            transactional_id=TRANSACTIONAL_ID,
+            linger_ms=5,
+            max_batch_size=256 * 1024,
+        )
+        try:
+            await producer.start()
+        except KafkaConnectionError:
+            await producer.stop()
+            message = f"Kafka at {self._settings.kafka} does not answer: start it with scaling up, or set SCALING_KAFKA"
+            raise NotReachable(message) from None
+        return producer
+
+
+def _report(state: RetryCallState) -> None:
+    # Attempts 1, 2, 4, 8, ...: an outage of a night is a dozen lines.
+    number = state.attempt_number
+    if number & (number - 1) == 0 and state.outcome is not None:
+        log.warning("audit_waits_for_clickhouse", attempt=number, reason=str(state.outcome.exception()))
+
+
+async def run_auditor(settings: Settings, stop: asyncio.Event) -> None:
+    """Run the auditor until `stop` is set.
+
+    Raises:
+        Fenced: Another auditor has taken over.
+        NotReachable: Kafka does not answer at the start.
+        StackError: scaling.laws does not exist.
+    """
+    await AuditService(settings).run(stop)

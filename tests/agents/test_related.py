@@ -1,0 +1,114 @@
+"""Laws beside each other: pooled slopes, transfer between contexts, and which trends stand among all."""
+
+import math
+
+import msgspec
+import numpy as np
+import pytest
+
+from agents.published_laws import PublishedLaws
+from agents.related import related
+from analytics.pooling import pool
+from analytics.published import trend_p
+from models.laws import Estimate, Law, law_id
+
+SE = 0.03
+
+
+def law(context: str, slope: float, *, e: float = 1.0, dimension: str = "agent_count") -> Law:
+    """Make an audited law with a slope on ln x."""
+    return Law(
+        law_id=law_id(context, dimension, "success", "audited"),
+        tier="audited",
+        context=context,
+        dimension=dimension,
+        outcome="success",
+        version=1,
+        epoch=1,
+        fitted_at="2026-01-01T00:00:00Z",
+        n=1000,
+        status="established",
+        evidence="associational",
+        settings_hash="",
+        basis="realised",
+        trend=Estimate(slope, SE, slope - 1.96 * SE, slope + 1.96 * SE),
+        e_value=e,
+    )
+
+
+def by_id(*laws: Law) -> dict[str, Law]:
+    """Key laws by their id."""
+    return {each.law_id: each for each in laws}
+
+
+PROJECTS = by_id(
+    law("global", 0.1), *(law(f"project=p{place}", slope) for place, slope in enumerate((0.05, 0.08, 0.12, 0.15)))
+)
+
+
+def test_siblings_lend_each_other_strength() -> None:
+    """Four projects are pooled as the quadrature pools their slopes; the global law, their sum, is not among them."""
+    told = related(PROJECTS, {})
+    check = pool(np.array([0.05, 0.08, 0.12, 0.15]), np.full(4, SE**2))
+    for place in range(4):
+        pooling = told[f"project=p{place}|agent_count|success|audited"].pooling
+        assert pooling is not None
+        assert pooling.slope.estimate == pytest.approx(float(check.mean[place]), rel=1e-12)
+        assert (pooling.contexts, pooling.family) == (4, "project")
+    assert told["global|agent_count|success|audited"].pooling is None
+
+
+def test_each_project_is_foretold_by_the_others() -> None:
+    """With four siblings each has a prediction from the other three; with three it is said why there is none."""
+    told = related(PROJECTS, {})["project=p0|agent_count|success|audited"]
+    assert told.validation is not None
+    assert told.validation.transfer is not None
+    assert told.validation.transfer.contexts == 4
+    few = {name: each for name, each in PROJECTS.items() if "p3" not in name}
+    alone = related(few, {})["project=p0|agent_count|success|audited"]
+    assert alone.pooling is not None
+    assert "4 contexts" in alone.missing["validation.transfer"]
+
+
+def test_two_contexts_are_not_pooled() -> None:
+    """From two estimates the spread between contexts cannot be told; the reason is in the record."""
+    told = related(by_id(law("project=a", 0.1), law("project=b", 0.2)), {})
+    assert all(each.pooling is None and "3 contexts" in each.missing["pooling"] for each in told.values())
+
+
+def test_a_trend_stands_among_all_laws_or_does_not() -> None:
+    """e-BH over 50 laws asks more of an e-value than one law alone would; both answers are in the record."""
+    laws = by_id(
+        law("task_type=strong", 0.3, e=5000.0),
+        law("task_type=weak", 0.07, e=25.0),
+        *(law(f"model=m{place}", 0.0) for place in range(48)),
+    )
+    told = related(laws, {})
+    strong, weak = (told[f"task_type={name}|agent_count|success|audited"] for name in ("strong", "weak"))
+    assert strong.adjusted_significance is not None
+    assert weak.adjusted_significance is not None
+    assert (strong.adjusted_significance.adjusted, strong.adjusted_significance.laws) == (True, 50)
+    assert (weak.adjusted_significance.unadjusted, weak.adjusted_significance.adjusted) == (True, False)
+    assert weak.trend is not None
+    assert weak.adjusted_significance.p == pytest.approx(math.erfc(0.07 / SE / math.sqrt(2)))
+    assert trend_p(weak.trend) == weak.adjusted_significance.p
+
+
+def test_a_hair_of_a_change_is_not_told_again() -> None:
+    """A sibling that moves by a thousandth of an error leaves the others' records as they were."""
+    before = related(PROJECTS, {})
+    moved = PROJECTS | by_id(law("project=p3", 0.15 + SE / 1000))
+    after = related(moved, before)
+    assert after["project=p0|agent_count|success|audited"] == before["project=p0|agent_count|success|audited"]
+    far = related(PROJECTS | by_id(law("project=p3", 0.9)), before)
+    assert far["project=p0|agent_count|success|audited"] != before["project=p0|agent_count|success|audited"]
+
+
+def test_an_epoch_is_numbered_once() -> None:
+    """The first drift begins epoch 2, which stays 2 for as long as the drift is the same one."""
+    published = PublishedLaws()
+    name = "global|agent_count|success|audited"
+    assert published.epoch(name, "2026-03-02T00:00:00Z") == 2
+    published.confirm([msgspec.structs.replace(law("global", 0.1), epoch=2, epoch_since="2026-03-02T00:00:00Z")])
+    assert published.epoch(name, "2026-03-02T00:00:00Z") == 2
+    assert published.epoch(name, "2026-04-01T00:00:00Z") == 3
