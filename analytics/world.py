@@ -176,3 +176,12 @@ class World:
             low *= float(factors.min())
             high *= float(factors.max())
         return low, high
+
+
+def confounded_world() -> World:
+    """Make a world that deceives: hard tasks get many agents, and fail so often that agents seem to hurt.
+
+    Difficulty outweighs the planted exponent of success on agents: over all runs success falls with the agents, at
+    equal complexity it rises.
+    """
+    return World(confounded=True, hardness=1.2, success_start=0.24, quality_start=0.12)

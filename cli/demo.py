@@ -17,18 +17,21 @@ from rich.console import Console
 from agents.mapping import Mapping, parse_mapping
 from analytics.allocation import Allocation
 from analytics.simulation import simulate
-from analytics.world import World
+from analytics.world import LAWS as PLANTED_LAWS
+from analytics.world import Planted, World, confounded_world
 from cli.allocating import allocation_table, ask
-from cli.demo_view import Progress, show, table
+from cli.demo_view import Progress, confounding_table, show, table
 from cli.importing import MapOption, ScaleOption
 from cli.interruption import INTERRUPTED, interruptible, undisturbed
 from cli.laws import wide_console
 from cli.output import error_console
 from cli.starting import Starting
+from cli.truth import Confounding, confounding
 from deploy.processes import log_tail
 from deploy.stack import Stack, StackOptions
+from models.contexts import GLOBAL
 from models.errors import BudgetTooSmall, StackError
-from models.laws import Law
+from models.laws import Law, law_id
 from models.settings import Settings, load_settings
 from models.topics import LAWS, RUNS
 from streams.clickhouse import query
@@ -37,11 +40,15 @@ from streams.imports import Imported, import_runs
 from streams.kafka_clients import POLL_MS, reader
 
 NOT_COVERED = 4
-"""The exit code when not all intervals have the truth in them."""
+"""The exit code when not all intervals have the truth in them, or a confounded law was not seen through."""
+
+CONFOUNDED = PLANTED_LAWS[0]
+"""The planted law that is biased where harder tasks get more agents: success over agents."""
 
 BUDGETS = (1.0, 5.0)
 SLICE = 100
 PATIENCE_SECONDS = 120.0
+AUDIT_PATIENCE_SECONDS = 240.0
 QUIET_SECONDS = 4.0
 POLL_SECONDS = 0.1
 
@@ -58,22 +65,37 @@ FROM observations GROUP BY project ORDER BY dollars_per_success""",
 SELECT dimension, outcome, count() AS versions,
        min(n) AS first_runs, round(argMin(exponent, version), 3) AS first_exponent,
        max(n) AS last_runs, round(argMax(exponent, version), 3) AS last_exponent
-FROM (SELECT *, JSONExtractFloat(record, 'published', 'params', 'exponent', 'estimate') AS exponent
-      FROM law_history WHERE context = 'global' AND family != '')
+FROM (SELECT *, JSONExtractFloat(record, 'power', 'exponent', 'estimate') AS exponent
+      FROM law_history WHERE context = 'global' AND tier = 'live' AND family != '')
 GROUP BY dimension, outcome HAVING abs(last_exponent) >= 0.1 ORDER BY dimension, outcome""",
 }
+
+
+CONFOUNDED_SETTINGS = {"audit_seconds": 1.0, "context_keys": [["project"], ["complexity_band"]]}
+"""Few contexts and frequent rounds: the demo waits until the audit has seen all runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What the demo publishes, at how many runs a second, and who counts them."""
 
+    world: World
     runs: int
     seed: int
     rate: float
     workers: int
     file: Path | None
     mapping: Mapping
+
+    @property
+    def planted(self) -> list[Planted]:
+        """The laws that the intervals of what was learnt shall cover; a file's truth is not known.
+
+        Where agents go with difficulty, their plain law is biased: it is judged apart.
+        """
+        if self.file:
+            return []
+        return [law for law in self.world.planted() if not (self.world.confounded and law == CONFOUNDED)]
 
 
 def demo(
@@ -82,6 +104,12 @@ def demo(
     seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Another seed is another stream.")] = 1,
     rate: Annotated[float, typer.Option("--rate", metavar="R", min=1, help="Runs published a second.")] = 1000.0,
     workers: Annotated[int, typer.Option("--workers", metavar="N", min=1, help="Stats workers.")] = 1,
+    confounded: Annotated[
+        bool,
+        typer.Option(
+            "--confounded", help="Give harder tasks more agents: the plain law deceives, the adjusted does not."
+        ),
+    ] = False,
     file: Annotated[
         Path | None, typer.Option("--file", metavar="RUNS", help="Publish the runs of this file instead.")
     ] = None,
@@ -95,9 +123,16 @@ def demo(
     them at the end. Then the allocator answers for two budgets, and ClickHouse three queries. Exit code 0 when all
     six are covered, 4 when not.
 
+    With --confounded harder tasks get more agents, so that agents seem to hurt. At the end the plain law of success
+    over agents has the wrong sign, and the adjusted ones the right one, or the exit code is 4; so it is when not all
+    of the other five laws are covered.
+
     Example: scaling demo --runs 20000 --seed 7
     """
-    plan = Plan(runs, seed, rate, workers, file, parse_mapping(mapping or [], complexity_scale))
+    if confounded and file:
+        raise typer.BadParameter("--confounded and --file exclude each other: the truth of a file is not known")
+    world = confounded_world() if confounded else World()
+    plan = Plan(world, runs, seed, rate, workers, file, parse_mapping(mapping or [], complexity_scale))
     with tempfile.TemporaryDirectory(prefix="scaling-demo-") as folder:
         covered = asyncio.run(interruptible(_run(plan, Path(folder))))
     if not covered:
@@ -109,7 +144,8 @@ async def _run(plan: Plan, folder: Path) -> bool:
     chunks = sliced(_chunks(plan))
     with Starting(error_console) as starting:
         options = StackOptions(folder, plan.workers, kafka_port=0, clickhouse_port=0)
-        stack = Stack(options, load_settings(), starting.tell)
+        overrides = CONFOUNDED_SETTINGS if plan.world.confounded else {}
+        stack = Stack(options, load_settings(**overrides), starting.tell)
         settings = await stack.start()
     try:
         return await _watched(stack, plan, settings, chunks)
@@ -141,8 +177,7 @@ async def _watched(stack: Stack, plan: Plan, settings: Settings, chunks: Iterabl
 
 
 async def _present(plan: Plan, settings: Settings, chunks: Iterable[Chunk]) -> bool:
-    planted = [] if plan.file else World().planted()
-    progress = Progress(planted, None if plan.file else plan.runs)
+    progress = Progress(plan.planted, None if plan.file else plan.runs)
     console = wide_console()
     began = time.monotonic()
     background = [asyncio.ensure_future(_follow(settings, progress)), asyncio.ensure_future(show(progress, console))]
@@ -162,7 +197,8 @@ async def _present(plan: Plan, settings: Settings, chunks: Iterable[Chunk]) -> b
     await _allocate(settings, console)
     await _archived(settings, progress)
     await _query(settings, console)
-    return _summarise(progress, imported, seconds, console)
+    seen_through = not plan.world.confounded or _tell_confounding(confounding(CONFOUNDED, progress.book), console)
+    return _summarise(progress, imported, seconds, console) and seen_through
 
 
 async def _learn(settings: Settings, plan: Plan, chunks: Iterable[Chunk], progress: Progress) -> Imported:
@@ -179,7 +215,27 @@ async def _learn(settings: Settings, plan: Plan, chunks: Iterable[Chunk], progre
     imported = await import_runs(settings, counted(), rate=plan.rate, on_progress=tell)
     progress.doing = "refitting"
     await _laws_cover(settings, progress, all_accepted=imported.tally.accepted == imported.published)
+    if plan.world.confounded:
+        progress.doing = "auditing"
+        await _audit_covers(progress, imported.tally.accepted)
     return imported
+
+
+async def _audit_covers(progress: Progress, runs: int) -> None:
+    """Wait until the audited law that is confounded has seen all runs.
+
+    Raises:
+        StackError: It takes too long.
+    """
+    identifier = law_id(GLOBAL, CONFOUNDED.dimension, CONFOUNDED.outcome, "audited")
+    deadline = time.monotonic() + AUDIT_PATIENCE_SECONDS
+    while not any(law.law_id == identifier and law.n >= runs for law in progress.book):
+        if time.monotonic() > deadline:
+            raise StackError(
+                f"the audited law {identifier} has not seen all runs after {AUDIT_PATIENCE_SECONDS:.0f} s: "
+                "try fewer (--runs)"
+            )
+        await asyncio.sleep(POLL_SECONDS)
 
 
 async def _laws_cover(settings: Settings, progress: Progress, *, all_accepted: bool) -> None:
@@ -265,6 +321,14 @@ async def _query(settings: Settings, console: Console) -> None:
         console.print(answer.decode().rstrip(), markup=False, soft_wrap=True)
 
 
+def _tell_confounding(found: Confounding, console: Console) -> bool:
+    """Show the law that deceives beside the adjusted ones; say whether it was seen through."""
+    console.print()
+    console.print(confounding_table(found))
+    console.print("\n".join(found.conclusions()), markup=False, soft_wrap=True)
+    return found.seen_through
+
+
 def _summarise(progress: Progress, imported: Imported, seconds: float, console: Console) -> bool:
     tally = imported.tally
     covered, planted = progress.covered(), len(progress.planted)
@@ -294,7 +358,7 @@ def _chunks(plan: Plan) -> Iterator[Chunk]:
 
 
 def _simulated(plan: Plan) -> Iterator[Chunk]:
-    events = simulate(World(), plan.runs, plan.seed)
+    events = simulate(plan.world, plan.runs, plan.seed)
     for first in range(1, plan.runs + 1, SLICE):
         payloads = [msgspec.json.encode(event) for event in islice(events, SLICE)]
         yield Chunk(Path("simulated"), range(first, first + len(payloads)), payloads, first + len(payloads) - 1)

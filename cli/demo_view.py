@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from agents.lawbook import LawBook
 from analytics.world import Planted
 from cli.laws import NOTHING, exponent_of, laws_table
-from cli.truth import Comparison, compare
+from cli.truth import Comparison, Confounding, compare
 from models.contexts import GLOBAL
 from models.errors import NotEnoughData
-from models.laws import Law
+from models.laws import Estimate, Law
 
 FRAME_SECONDS = 0.25
 LINE_SECONDS = 5.0
@@ -43,8 +44,8 @@ class Progress:
         return max((law.n for law in self.global_laws()), default=0)
 
     def global_laws(self) -> list[Law]:
-        """List the laws over all runs that have an exponent."""
-        found = [law for law in self.book if law.context == GLOBAL and exponent_of(law)]
+        """List the live laws over all runs that have an exponent."""
+        found = [law for law in self.book if (law.context, law.tier) == (GLOBAL, "live") and exponent_of(law)]
         return sorted(found, key=lambda law: (law.dimension, law.outcome))
 
     def comparisons(self) -> list[Comparison | Planted]:
@@ -128,3 +129,33 @@ def table(progress: Progress) -> Table:
         else:
             shown.add_row(*truth, *[NOTHING] * 6)
     return shown
+
+
+def confounding_table(found: Confounding) -> Table:
+    """Show the plain law that deceives above the adjusted ones; slopes are on ln x, over the mean about exponents."""
+    planted = found.planted
+    shown = Table(title=f"{planted.outcome} over {planted.dimension}: hard tasks get more agents", title_justify="left")
+    shown.add_column("law")
+    for name in ("slope", "95 % interval", "exponent, about"):
+        shown.add_column(name, justify="right")
+    shown.add_column("sign")
+    shown.add_column("how")
+    rows = (
+        ("naive", found.augmented.naive, "all runs as they stand"),
+        ("adjusted, live", found.linear.slope, found.linear.method),
+        ("adjusted, audited", found.augmented.slope, found.augmented.method),
+    )
+    power = found.exponent
+    naive = rf"{power.estimate:+.3f} \[{power.lo:+.3f}, {power.hi:+.3f}]"
+    shown.add_row("naive power law", NOTHING, NOTHING, naive, _sign(power), "all runs as they stand")
+    for name, slope, how in rows:
+        interval = rf"\[{slope.lo:+.4f}, {slope.hi:+.4f}]"
+        about = f"{slope.estimate / found.level:+.3f}"
+        shown.add_row(name, f"{slope.estimate:+.4f}", interval, about, _sign(slope), escape(how))
+    truth = f"{planted.exponent:+.3f}"
+    shown.add_row("planted", NOTHING, NOTHING, truth, "rises", "the truth at equal complexity")
+    return shown
+
+
+def _sign(estimate: Estimate) -> str:
+    return "falls" if estimate.hi < 0 else "rises" if estimate.lo > 0 else "either"

@@ -2,41 +2,91 @@
 
 import asyncio
 import math
-from typing import Annotated
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Literal
 
 import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from agents.lawbook import LawBook
+from analytics.multiplicity import Scope, significance
+from analytics.published import trend_p
+from analytics.sentences import change_text, value_text
+from cli.law_page import NOTHING, describe, values_table
 from cli.output import console, print_json
 from cli.settings_of import StateOption, settings_of
-from models.dimensions import Dimension, Outcome
-from models.laws import Estimate, Law, ReferenceKnee, ValueRow
+from models.dimensions import Basis, Dimension, Outcome
+from models.errors import ScalingError
+from models.laws import Estimate, Knee, Law, Significance, law_id
 from models.settings import Settings
 from models.topics import LAWS
 from streams.kafka_clients import read_compacted
 
-NOTHING = "–"  # noqa: RUF001 - a dash, as tables have it
-WIDTH_OF_A_FILE = 160
+__all__ = ["NOTHING", "exponent_of", "laws_table", "read_laws", "values_table", "wide_console"]
+
+WIDTH_OF_A_FILE = 230
+
+Tier = Literal["speaking", "live", "audited", "all"]
+TIERS: Mapping[Tier, tuple[str, ...]] = {"live": ("live",), "audited": ("audited",), "all": ("live", "audited")}
+
+LawArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="LAW_ID",
+        help="context|dimension|outcome|tier, as in scaling laws --json; without a tier, the law that speaks.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+ScopeOption = Annotated[
+    Scope | None,
+    typer.Option(
+        "--scope",
+        help="Among which laws a trend must stand: all of the tier, or those that share a part; absent: as the setting "
+        "significance_scope has it.",
+    ),
+]
+
+app = typer.Typer()
 
 
-def laws(
+@app.callback(invoke_without_command=True)
+def laws(  # noqa: PLR0917 - the options of the command
+    given: typer.Context,
     context: Annotated[
         str | None, typer.Option("--context", metavar="CONTEXT", help="Such as global or project=atlas.")
     ] = None,
     dimension: Annotated[Dimension | None, typer.Option("--dimension", help="What is scaled.")] = None,
     outcome: Annotated[Outcome | None, typer.Option("--outcome", help="What it buys.")] = None,
+    tier: Annotated[
+        Tier,
+        typer.Option(
+            "--tier",
+            help="speaking: of the live and the audited law, the one to act on; else all laws of a tier.",
+        ),
+    ] = "speaking",
+    scope: ScopeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document: a list of full records.")] = False,
     state: StateOption = None,
 ) -> None:
-    """Show the scaling laws; a single one also with its values and what it cannot know.
+    """Show the scaling laws; a single one also with its sentence, its curve and what stands behind it.
+
+    Trends stand alone (p of no trend at most 0.05) and among all laws of their tier (e-BH on their e-values: of the
+    laws that stand, at most 5 % are false, whenever one looks).
 
     Example: scaling laws --context global --dimension agent_count --outcome success
     """
-    known = asyncio.run(read_laws(settings_of(state)))
-    chosen = [law for law in known if _chosen(law, context, dimension, outcome)]
+    if given.invoked_subcommand is not None:
+        if any((context, dimension, outcome, as_json, state)):
+            raise typer.BadParameter(f"give the options after {given.invoked_subcommand}, which has its own")
+        return
+    settings = settings_of(state)
+    known = asyncio.run(read_laws(settings))
+    wanted = (context, dimension, outcome)
+    told = select(judged(known, scope or settings.significance_scope), tier)
+    chosen = [law for law in told if _chosen(law, *wanted)]
     if as_json:
         print_json(chosen)
         return
@@ -48,9 +98,29 @@ def laws(
     wide = wide_console()
     wide.print(laws_table(chosen))
     if len(chosen) == 1:
-        wide.print(values_table(chosen[0]))
-        for part, reason in chosen[0].missing.items():
-            wide.print(f"{part}: {reason}", markup=False, soft_wrap=True)
+        describe(chosen[0], wide)
+
+
+@app.command()
+def show(
+    identifier: LawArgument,
+    scope: ScopeOption = None,
+    as_json: JsonOption = False,
+    state: StateOption = None,
+) -> None:
+    """Show one law: its sentence, what to mind, its curve, and everything that stands behind it.
+
+    Example: scaling laws show "global|agent_count|success"
+    """
+    settings = settings_of(state)
+    known = asyncio.run(read_laws(settings))
+    law = find(judged(known, scope or settings.significance_scope), identifier)
+    if as_json:
+        print_json(law)
+        return
+    wide = wide_console()
+    wide.print(laws_table([law]))
+    describe(law, wide)
 
 
 def wide_console() -> Console:
@@ -74,48 +144,91 @@ async def read_laws(settings: Settings) -> list[Law]:
     return sorted(book, key=lambda law: (law.context != "global", law.context, law.dimension, law.outcome, law.tier))
 
 
-def laws_table(laws: list[Law]) -> Table:
+def select(laws: Sequence[Law], tier: Tier) -> list[Law]:
+    """Keep the laws of a tier, or of each context, dimension and outcome the one that speaks."""
+    if tier != "speaking":
+        return [law for law in laws if law.tier in TIERS[tier]]
+    book = LawBook()
+    for law in laws:
+        book.put(law)
+    spoken = (book.speaking(law.context, Dimension(law.dimension), Outcome(law.outcome)) for law in laws)
+    return list({law.law_id: law for law in spoken if law is not None}.values())
+
+
+def judged(laws: Sequence[Law], scope: Scope) -> list[Law]:
+    """Say of each law whether its trend stands, alone and among the laws of its tier that are in scope."""
+    verdicts: dict[str, Significance] = {}
+    for tier in {law.tier for law in laws}:
+        evident = {
+            law.law_id: (trend_p(law.trend), law.e_value)
+            for law in laws
+            if law.tier == tier and law.trend is not None and law.e_value is not None
+        }
+        verdicts |= significance(evident, scope=scope)
+    return [msgspec.structs.replace(law, adjusted_significance=verdicts.get(law.law_id)) for law in laws]
+
+
+def find(laws: Sequence[Law], identifier: str) -> Law:
+    """Find a law by its id, or by an id without a tier the law that speaks.
+
+    Raises:
+        ScalingError: There is no such law.
+    """
+    there = {law.law_id: law for law in laws}
+    there |= {law.law_id.rpartition("|")[0]: law for law in select(laws, "speaking")}
+    if identifier not in there:
+        example = law_id("global", Dimension.AGENT_COUNT, Outcome.SUCCESS, "live")
+        raise ScalingError(
+            f"there is no law {identifier}: an id is context|dimension|outcome|tier, such as {example}; "
+            "scaling laws shows the laws there are"
+        )
+    return there[identifier]
+
+
+def laws_table(laws: Sequence[Law]) -> Table:
     """Show laws, one a row."""
     table = Table(title=f"{len(laws)} scaling laws", title_justify="left")
-    for name in ("context", "dimension", "outcome", "basis"):
+    for name in ("context", "dimension", "outcome", "tier"):
         table.add_column(name, overflow="fold")
-    for name in ("n", "exponent", "95 % interval", "knee", "recommended"):
+    for name in ("n", "exponent", "95 % interval"):
         table.add_column(name, justify="right")
+    for name in ("family", "direction", "change"):
+        table.add_column(name)
+    table.add_column("knee", justify="right")
     for name in ("status", "evidence"):
         table.add_column(name)
-    table.add_column("version", justify="right")
-    for law in laws:
-        exponent = exponent_of(law)
-        table.add_row(
-            law.context,
-            law.dimension,
-            law.outcome,
-            law.basis or NOTHING,
-            f"{law.n:,}",
-            f"{exponent.estimate:.3f}" if exponent else NOTHING,
-            rf"\[{exponent.lo:.3f}, {exponent.hi:.3f}]" if exponent else NOTHING,
-            _knee(law.knee),
-            NOTHING if law.reference.recommended_value is None else f"{law.reference.recommended_value:.4g}",
-            law.status,
-            law.evidence,
-            str(law.version),
-        )
-    return table
-
-
-def values_table(law: Law) -> Table:
-    """Show what the runs at each value brought."""
-    table = Table(title=f"{law.outcome} by {law.dimension}, {law.context}", title_justify="left")
-    for name in (law.dimension, "n", "mean", "95 % interval"):
+    for name in ("p", "alone", "among all", "version"):
         table.add_column(name, justify="right")
-    for row in law.values:
-        table.add_row(_value(row), f"{row.n:,}", f"{row.mean:.4g}", rf"\[{row.lo:.4g}, {row.hi:.4g}]")
+    for law in laws:
+        table.add_row(*_row(law))
     return table
 
 
 def exponent_of(law: Law) -> Estimate | None:
-    """Give the exponent of a law's published power fit, where it has one."""
-    return law.published.params.get("exponent") if law.published else None
+    """Give the exponent of a law's power fit of the mean, where it has one."""
+    return law.power.exponent if law.power else None
+
+
+def _row(law: Law) -> Iterator[str]:
+    exponent, published, judgement = exponent_of(law), law.published, law.adjusted_significance
+    yield escape(law.context)
+    yield law.dimension if law.basis in {None, Basis.REALISED} else f"{law.dimension} ({law.basis})"
+    yield law.outcome
+    yield law.tier
+    yield f"{law.n:,}"
+    yield f"{exponent.estimate:.3f}" if exponent else NOTHING
+    yield rf"\[{exponent.lo:.3f}, {exponent.hi:.3f}]" if exponent else NOTHING
+    yield published.family if published else NOTHING
+    yield published.direction if published else NOTHING
+    change = published.change if published else None
+    yield escape(change_text(Outcome(law.outcome), change, published.scale)) if published and change else NOTHING
+    yield _knee(law.knee, Dimension(law.dimension))
+    yield law.status
+    yield law.evidence
+    yield NOTHING if judgement is None else f"{judgement.p:.2g}"
+    yield NOTHING if judgement is None else _yes(stands=judgement.unadjusted)
+    yield NOTHING if judgement is None else _yes(stands=judgement.adjusted)
+    yield str(law.version)
 
 
 def _chosen(law: Law, context: str | None, dimension: Dimension | None, outcome: Outcome | None) -> bool:
@@ -123,11 +236,15 @@ def _chosen(law: Law, context: str | None, dimension: Dimension | None, outcome:
     return all(value is None or value == has for value, has in wanted)
 
 
-def _knee(knee: ReferenceKnee | None) -> str:
-    return NOTHING if knee is None else rf"{knee.value:.4g} \[{knee.lo:.4g}, {knee.hi:.4g}]"
+def _knee(knee: Knee | None, dimension: Dimension) -> str:
+    """Write a knee; one that is not more than noise is marked."""
+    if knee is None:
+        return NOTHING
+    value, lo, hi = (
+        value_text(dimension, each) if math.isfinite(each) else "none" for each in (knee.value, knee.lo, knee.hi)
+    )
+    return rf"{value} \[{lo}, {hi}]{'' if knee.supported else '?'}"
 
 
-def _value(row: ValueRow) -> str:
-    if row.label is not None:
-        return row.label
-    return NOTHING if row.x is None or math.isnan(row.x) else f"{row.x:,.6g}"
+def _yes(*, stands: bool) -> str:
+    return "yes" if stands else "no"

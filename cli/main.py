@@ -7,9 +7,12 @@ import typer
 
 from cli import (
     allocating,
+    comparing,
     demo,
     doctor,
+    explore,
     fitting,
+    hypotheses,
     importing,
     laws,
     query,
@@ -18,6 +21,7 @@ from cli import (
     simulating,
     topics,
     up,
+    verify,
     worker,
 )
 from models.errors import ScalingError
@@ -27,20 +31,25 @@ app = typer.Typer(
     help="Learn live, from run-completion events, what more agents, iterations, parallelism, context, model size and "
     "retries are worth.",
     epilog="Exit codes: 0 it worked; 1 an error that the message explains; 2 wrong usage; 3 an import finished with "
-    "rejected records; 4 not all intervals of the demo covered the truth; 130 interrupted.",
+    "rejected records, or a law differs from its runs; 4 not all intervals of the demo covered the truth; 130 "
+    "interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 app.command()(demo.demo)
 app.command()(up.up)
 app.command("import")(importing.import_files)
+app.command("explore")(explore.explore_runs)
 app.command()(fitting.fit)
 app.command("simulate")(simulating.simulate_runs)
-app.command()(laws.laws)
+app.command()(hypotheses.hypotheses)
 app.command()(query.query)
 app.command()(allocating.allocate)
 app.command()(doctor.doctor)
 app.command()(settings_table.settings)
+laws.app.command("verify")(verify.verify)
+laws.app.command("compare")(comparing.compare)
+app.add_typer(laws.app, name="laws")
 app.add_typer(rejected.app, name="rejected")
 app.add_typer(topics.app, name="topics")
 app.add_typer(worker.app, name="worker")

@@ -10,7 +10,7 @@ import orjson
 import typer
 
 from analytics.simulation import simulate
-from analytics.world import World
+from analytics.world import World, confounded_world
 from cli.output import print_json
 from models.errors import ScalingError
 
@@ -19,7 +19,8 @@ def simulate_runs(
     runs: Annotated[int, typer.Option("--runs", min=1, metavar="N", help="How many runs.")] = 10_000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same runs.")] = 1,
     confounded: Annotated[
-        bool, typer.Option("--confounded", help="Give harder tasks more agents, as people do: biases the plain law.")
+        bool,
+        typer.Option("--confounded", help="Give harder tasks more agents, as people do: turns the plain law round."),
     ] = False,
     output: Annotated[
         Path | None,
@@ -37,7 +38,7 @@ def simulate_runs(
     """
     if as_json and output is None:
         raise typer.BadParameter("--json needs -o FILE: standard output carries the runs")
-    world = World(confounded=confounded)
+    world = confounded_world() if confounded else World()
     try:
         with _opened(output) as file:
             file.writelines(orjson.dumps(event) + b"\n" for event in simulate(world, runs, seed))

@@ -1,6 +1,9 @@
+"""The commands: their help, their exit codes, what they print."""
+
 import json
 import os
 import re
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 
@@ -24,7 +27,7 @@ from cli.starting import fetched
 from cli.truth import compare
 from models.dimensions import Dimension, Outcome
 from models.errors import NotEnoughData, StackError
-from models.laws import Estimate, Law, Published, ValueRow, law_id
+from models.laws import Law, ValueRow
 from models.settings import Settings, load_settings
 from streams.files import Chunk
 
@@ -32,26 +35,17 @@ ROOT = Path(__file__).parents[2]
 run = CliRunner().invoke
 
 
-def law(planted: Planted, estimate: float, se: float, **fields: object) -> Law:
-    """Make a published law of the global context."""
-    exponent = Estimate(estimate, se, estimate - 2 * se, estimate + 2 * se)
-    known = {
-        "law_id": law_id("global", planted.dimension, planted.outcome, "live"),
-        "tier": "live",
-        "context": "global",
-        "dimension": planted.dimension.value,
-        "outcome": planted.outcome.value,
-        "version": 3,
-        "epoch": 1,
-        "fitted_at": "2026-03-01T00:00:00Z",
-        "n": 102,
-        "status": "established",
-        "evidence": "associational",
-        "settings_hash": "",
-        "values": [ValueRow(n=51, mean=0.25, lo=0.2, hi=0.3, x=1.0), ValueRow(n=51, mean=0.5, lo=0.4, hi=0.6, x=8.0)],
-        "published": Published("power", {"power": 1.0}, {"exponent": exponent}, [], ""),
-    }
-    return Law(**{**known, **fields})  # type: ignore[arg-type]
+Make = Callable[..., Law]
+
+
+@pytest.fixture
+def law(make_law: Make) -> Make:
+    """Make the law of the global context that a planted one is compared with: 102 runs at two values."""
+
+    def make(planted: Planted, exponent: float | None, se: float, **fields: object) -> Law:
+        return make_law(planted.dimension, planted.outcome, exponent, se=se, runs=(51, 51), **fields)
+
+    return make
 
 
 def text(renderable: object) -> str:
@@ -157,7 +151,7 @@ def test_an_address_that_is_given_is_never_mixed_with_a_stack(tmp_path: Path, mo
     assert settings_of(Path(".scaling")).kafka == "127.0.0.1:7001"
 
 
-def test_an_interval_is_simultaneous_over_all_planted_laws() -> None:
+def test_an_interval_is_simultaneous_over_all_planted_laws(law: Make) -> None:
     """Six intervals share 5 %: each has 1 - 0.05 / 6, with n - 2 degrees of freedom."""
     book = LawBook()
     book.put(law(LAWS[0], 0.20, 0.01))
@@ -170,17 +164,17 @@ def test_an_interval_is_simultaneous_over_all_planted_laws() -> None:
     assert not compare(LAWS[0], book, 6).covered
 
 
-def test_a_law_without_a_fit_is_not_compared() -> None:
+def test_a_law_without_a_fit_is_not_compared(law: Make) -> None:
     """Neither a law that is not there nor one without an exponent counts as covered or not."""
     book = LawBook()
     with pytest.raises(NotEnoughData, match="there is no law"):
         compare(LAWS[0], book, 6)
-    book.put(law(LAWS[0], 0.2, 0.01, published=None))
-    with pytest.raises(NotEnoughData, match="no published fit yet"):
+    book.put(law(LAWS[0], None, 0.01))
+    with pytest.raises(NotEnoughData, match="no power fit yet"):
         compare(LAWS[0], book, 6)
 
 
-def test_a_lineage_covers_offsets_below_it() -> None:
+def test_a_lineage_covers_offsets_below_it(law: Make) -> None:
     """The next offset not seen must have reached the end of every partition."""
     seen = law(LAWS[0], 0.2, 0.01, lineage={"0": 10, "1": 5})
     assert covers(seen, {"0": 10, "1": 5})
@@ -198,13 +192,14 @@ def test_chunks_are_cut_small_and_lose_nothing() -> None:
     assert [chunk.done for chunk in cut] == [100, 200, 250, 251]
 
 
-def test_tables_say_what_is_known_and_dash_what_is_not() -> None:
+def test_tables_say_what_is_known_and_dash_what_is_not(law: Make) -> None:
     """An exponent stands with its interval; a law without one has dashes, and brackets are not eaten as markup."""
-    told = text(laws_table([law(LAWS[0], 0.2, 0.01), law(LAWS[1], 0.3, 0.01, published=None)]))
+    told = text(laws_table([law(LAWS[0], 0.2, 0.01), law(LAWS[1], None, 0.01)]))
     assert "0.200" in told
     assert "[0.180, 0.220]" in told
     assert told.count("–") >= 4  # noqa: RUF001 - the dash of the tables
-    values = text(values_table(law(LAWS[0], 0.2, 0.01)))
+    rows_of_values = [ValueRow(n=51, mean=0.5, lo=0.4, hi=0.6, x=8.0)]
+    values = text(values_table(law(LAWS[0], 0.2, 0.01, values=rows_of_values)))
     assert "[0.4, 0.6]" in values
 
 

@@ -49,6 +49,36 @@ def test_it_finds_the_planted_laws(tmp_path: Path) -> None:
     assert list(tmp_path.glob("scaling-demo-*")) == []
 
 
+def test_it_sees_through_confounding(tmp_path: Path) -> None:
+    """Where hard tasks get more agents the naive law is wrong and the adjusted ones right; five are covered."""
+    done = demo(tmp_path, "--confounded", "--runs", "6000", "--rate", "3000")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("│ yes ") == 5
+    assert "All 5 planted laws lie in their simultaneous 95 % intervals." in done.stdout
+    rows = [[cell.strip() for cell in line.split("│")] for line in done.stdout.splitlines() if line.startswith("│")]
+    table = {row[1]: row for row in rows if len(row) == 8}
+    signs = {name: row[5] for name, row in table.items()}
+    assert (signs["naive power law"], signs["naive"], signs["planted"]) == ("falls", "falls", "rises")
+    live, audited, planted = table["adjusted, live"], table["adjusted, audited"], table["planted"]
+    assert (live[5], audited[5]) == ("rises", "rises")
+    assert "AIPW" in audited[6]
+    assert "least squares" in live[6]
+    assert planted[4] == "+0.220"
+    for row in (live, audited):
+        assert 0.12 < float(row[4]) < 0.32
+    assert "Evidence: adjusted. Planted exponent: +0.22." in done.stdout
+    assert "The naive law has the WRONG sign" in done.stdout
+    assert "The adjusted law has the RIGHT sign" in done.stdout
+    assert list(tmp_path.glob("scaling-demo-*")) == []
+
+
+def test_a_file_has_no_known_confounding(tmp_path: Path) -> None:
+    """--confounded is about simulated runs."""
+    done = demo(tmp_path, "--confounded", "--file", "runs.jsonl")
+    assert done.returncode == 2
+    assert "exclude each other" in done.stderr
+
+
 def test_it_shows_the_laws_of_a_file(tmp_path: Path) -> None:
     """Runs of a file take the place of simulated ones; what was found is shown, and there is no truth to cover."""
     if not DATA.exists():
