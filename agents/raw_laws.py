@@ -165,7 +165,7 @@ class RawRuns:
             np.concatenate(self._outcomes),
             np.concatenate(self._masks),
             np.concatenate(self._policy),
-            {slot: _axis(slot, np.concatenate(parts)) for slot, parts in self._dimensions.items()},
+            {slot: axis_of(slot[0], np.concatenate(parts)) for slot, parts in self._dimensions.items()},
         )
         for context, rows in self._contexts(len(runs.mask)):
             if wanted.context not in {None, context}:
@@ -221,9 +221,9 @@ class RawRuns:
                     yield context_id(pairs), np.array(rows)
 
 
-def _axis(slot: Slot, x: Floats) -> Axis:
+def axis_of(dimension: Dimension, x: Floats) -> Axis:
     """Put values into quarter octaves, except whole numbers up to 64, model sizes and labels: they stay themselves."""
-    if slot[0] is Dimension.MODEL_SIZE:
+    if dimension is Dimension.MODEL_SIZE:
         return Axis(x, x, np.zeros(len(x), dtype=bool))
     present = ~np.isnan(x)
     filled = np.where(present, x, 1.0)

@@ -13,12 +13,11 @@ from agents.bucketed import HELD_SHARE
 from agents.examined import examined
 from agents.fitting import fitting_of
 from agents.live_grams import REGRESSORS
-from agents.raw_laws import Axis, Slot
+from agents.raw_laws import Slot, axis_of
 from analytics.adjusted_rows import adjust_rows
 from analytics.adjustment import evidence
 from analytics.joint_cells import JointCells
 from analytics.rows import fit_rows
-from models.cells import BINS_PER_OCTAVE, LARGEST_OWN_VALUE, bin_value
 from models.dimensions import BASES, CLIP, SIZE_CATEGORIES, Basis, Dimension, Outcome, Source
 from models.errors import NotEnoughData
 from models.laws import Adjusted, Law, Published
@@ -105,17 +104,6 @@ def choose_basis(runs: RunColumns, dimension: Dimension, outcome: Outcome) -> Ba
         if len(carried):
             found.append((basis, axis_of(dimension, carried).distinct))
     return next((basis for basis, distinct in found if distinct > 1), found[0][0] if found else None)
-
-
-def axis_of(dimension: Dimension, x: Floats) -> Axis:
-    """Put values into quarter octaves, except whole numbers up to 64, model sizes and categories."""
-    if dimension is Dimension.MODEL_SIZE:
-        return Axis(x, x, np.zeros(len(x), dtype=bool))
-    binned = (x > LARGEST_OWN_VALUE) | (x != np.floor(x))
-    octave = np.floor(BINS_PER_OCTAVE * np.log2(np.where(binned, x, 1.0))).astype(np.int64)
-    index, place = np.unique(octave, return_inverse=True)
-    middle = np.array([bin_value(number) for number in index.tolist()])
-    return Axis(x, np.where(binned, middle[place], x), binned)
 
 
 def _fit(runs: RunColumns, slot: Slot, outcome: Outcome, law: Law, settings: Settings, cost: Published | None) -> Law:  # noqa: PLR0917 - what a law is made of

@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from agents.aged import aged
 from agents.lawbook import LawBook
+from analytics.forgetting import Forgotten
 from analytics.multiplicity import Scope, significance
 from analytics.published import trend_p
 from analytics.sentences import change_text, value_text
@@ -24,6 +26,7 @@ from models.laws import Estimate, Knee, Law, Significance, law_id
 from models.settings import Settings
 from models.topics import LAWS
 from streams.kafka_clients import read_compacted
+from streams.verification import read_columns
 
 __all__ = ["NOTHING", "exponent_of", "laws_table", "read_laws", "values_table", "wide_console"]
 
@@ -105,22 +108,43 @@ def laws(  # noqa: PLR0917 - the options of the command
 def show(
     identifier: LawArgument,
     scope: ScopeOption = None,
+    half_life: Annotated[
+        float | None,
+        typer.Option(
+            "--half-life",
+            metavar="HOURS",
+            min=0.01,
+            help="Show besides how it looks when a run counts half after so many hours. For display: no law forgets.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
     state: StateOption = None,
 ) -> None:
     """Show one law: its sentence, what to mind, its curve, and everything that stands behind it.
 
-    Example: scaling laws show "global|agent_count|success"
+    Example: scaling laws show "global|agent_count|success" --half-life 24
     """
     settings = settings_of(state)
     known = asyncio.run(read_laws(settings))
     law = find(judged(known, scope or settings.significance_scope), identifier)
+    recent = None if half_life is None else _recent(settings, law, half_life)
     if as_json:
-        print_json(law)
+        print_json(law if recent is None else {"law": law, "recent": recent})
         return
     wide = wide_console()
     wide.print(laws_table([law]))
     describe(law, wide)
+    if recent is not None:
+        slope = recent.slope
+        wide.print(
+            f"\nWith a half-life of {half_life:g} hours (for display), worth {recent.runs:,.0f} runs of equal weight\n"
+            f"  slope on ln x {slope.estimate:.4g} \\[{slope.lo:.4g}, {slope.hi:.4g}]"
+        )
+
+
+def _recent(settings: Settings, law: Law, half_life: float) -> Forgotten:
+    cut = {int(partition): offset for partition, offset in law.lineage.items()}
+    return aged(read_columns(settings, law, cut), law, half_life, settings.bucket_seconds)
 
 
 def wide_console() -> Console:

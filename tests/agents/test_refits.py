@@ -9,8 +9,8 @@ import numpy as np
 import orjson
 import pytest
 
-from agents.raw_laws import RawRuns, Wanted
-from agents.refits import MERGED, RunColumns, axis_of, choose_basis, refit_live
+from agents.raw_laws import RawRuns, Wanted, axis_of
+from agents.refits import MERGED, RunColumns, choose_basis, refit_live
 from agents.verify import Part, compare
 from analytics.adjustment import evidence
 from analytics.laws import explained
