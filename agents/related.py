@@ -12,9 +12,11 @@ from analytics.pooling import pool
 from analytics.published import trend_p
 from analytics.validation import leave_one_context_out
 from models.contexts import GLOBAL, context_pairs
+from models.dimensions import Basis
 from models.errors import NotEnoughData
 from models.laws import Law, Pooling, Transfer, Validation
 
+EXPIRED = "expired"
 MOVED = 0.02
 """A pooled slope is told anew once it has moved by this share of its standard error."""
 
@@ -23,8 +25,8 @@ def related(laws: Mapping[str, Law], before: Mapping[str, Law], scope: Scope = "
     """Add to each law what its siblings and all other laws make of it.
 
     Siblings are the laws of one dimension, basis and outcome in contexts of the same keys. Their slopes on ln x (of
-    ln y for time and cost) are pooled from three contexts on, and left out one by one from four on. e-BH goes over all
-    laws given, by family.
+    ln y for time and cost) are pooled from three contexts on, and left out one by one from four on. A context with too
+    few runs for a slope of its own starts from what its siblings foretell. e-BH goes over all laws given, by family.
 
     Args:
         laws: Laws by id, of one tier.
@@ -33,12 +35,14 @@ def related(laws: Mapping[str, Law], before: Mapping[str, Law], scope: Scope = "
     """
     told = dict(laws)
     families: defaultdict[tuple[str, ...], list[Law]] = defaultdict(list)
+    small: defaultdict[tuple[str, ...], list[Law]] = defaultdict(list)
     for law in laws.values():
-        if law.trend is not None and law.trend.se > 0 and law.context != GLOBAL:
+        if law.context != GLOBAL and law.status != EXPIRED and law.basis != Basis.CATEGORY:
             keys = ",".join(key for key, _ in context_pairs(law.context))
-            families[keys, law.dimension, str(law.basis), law.outcome].append(law)
-    for (keys, *_), siblings in families.items():
-        for law in _pooled(siblings, keys, before):
+            known = law.trend is not None and law.trend.se > 0
+            (families if known else small)[keys, law.dimension, str(law.basis), law.outcome].append(law)
+    for family, siblings in families.items():
+        for law in [*_pooled(siblings, family[0], before), *_foretold(small[family], siblings, family[0], before)]:
             told[law.law_id] = law
     evident = {
         name: (trend_p(law.trend), law.e_value)
@@ -74,6 +78,26 @@ def _pooled(siblings: list[Law], keys: str, before: Mapping[str, Law]) -> list[L
         )
         for law, transfer in zip(told, transfers, strict=True)
     ]
+
+
+def _foretold(laws: list[Law], siblings: list[Law], keys: str, before: Mapping[str, Law]) -> list[Law]:
+    """Give contexts without a slope of their own the one that their siblings foretell for a context not yet seen."""
+    if not laws:
+        return []
+    slopes = [law.trend for law in siblings if law.trend is not None]
+    try:
+        pooled = pool(np.array([slope.estimate for slope in slopes]), np.array([slope.se**2 for slope in slopes]))
+    except NotEnoughData as reason:
+        return [msgspec.structs.replace(law, missing=law.missing | {"pooling": str(reason)}) for law in laws]
+    start = Pooling(
+        slope=pooled.new_context(),
+        between_sd=pooled.between_sd,
+        prior_weight=1.0,
+        prior_dominated=True,
+        contexts=len(slopes),
+        family=keys,
+    )
+    return [msgspec.structs.replace(law, pooling=_settled(start, before.get(law.law_id))) for law in laws]
 
 
 def _settled(pooling: Pooling, before: Law | None) -> Pooling:

@@ -70,6 +70,18 @@ def test_each_project_is_foretold_by_the_others() -> None:
     assert "4 contexts" in alone.missing["validation.transfer"]
 
 
+def test_a_context_without_a_slope_starts_from_its_siblings() -> None:
+    """Too few runs of its own: the slope is the one foretold for a new context, and the prior decides all of it."""
+    new = msgspec.structs.replace(law("project=new", 0.0), trend=None, e_value=None, n=7, status="insufficient")
+    pooling = related(PROJECTS | by_id(new), {})[new.law_id].pooling
+    check = pool(np.array([0.05, 0.08, 0.12, 0.15]), np.full(4, SE**2)).new_context()
+    assert pooling is not None
+    assert (pooling.prior_weight, pooling.prior_dominated, pooling.contexts) == (1.0, True, 4)
+    assert (pooling.slope.lo, pooling.slope.hi) == pytest.approx((check.lo, check.hi))
+    category = msgspec.structs.replace(new, basis="category")
+    assert related(PROJECTS | by_id(category), {})[new.law_id].pooling is None
+
+
 def test_two_contexts_are_not_pooled() -> None:
     """From two estimates the spread between contexts cannot be told; the reason is in the record."""
     told = related(by_id(law("project=a", 0.1), law("project=b", 0.2)), {})
