@@ -1,24 +1,21 @@
 """What joint cells add to an audited law: adjustment, trials on unseen runs, the law of time against parallelism."""
 
 from collections.abc import Callable
-from typing import TypeVar
 
 import msgspec
 
 from analytics.adjustment import ON_LOG_SCALE, adjust, evidence
-from analytics.averaging import average, independent
+from analytics.averaging import average
 from analytics.cells import LawCells
 from analytics.joint_cells import JointCells, Slot
-from analytics.laws import explained
+from analytics.laws import MOST_REPEATED, attempt, explained
 from analytics.moments import Floats
+from analytics.points import independent
 from analytics.published import curve_families
 from analytics.scalability import fit_time
 from analytics.validation import FoldedRows, Predict, five_fold, folded_rows, holdout
 from models.dimensions import Basis, Dimension, Outcome
-from models.errors import NotEnoughData
 from models.laws import Holdout, Law, Validation
-
-Part = TypeVar("Part")
 
 
 def examined(law: Law, joint: JointCells, slot: Slot, outcome: Outcome, reliability: float) -> Law:
@@ -36,16 +33,19 @@ def examined(law: Law, joint: JointCells, slot: Slot, outcome: Outcome, reliabil
         reason = missing.get("published", "there is no published law to examine")
         missing |= {"adjusted": reason, "validation": reason}
         return explained(msgspec.structs.replace(law, missing=missing))
-    adjusted = _attempt("adjusted", missing, lambda: adjust(joint, slot, outcome))
+    adjusted = attempt("adjusted", missing, lambda: adjust(joint, slot, outcome))
     validation = Validation(
-        holdout=_attempt("validation.holdout", missing, lambda: _tried(joint, slot, outcome, holdout)),
-        five_fold=_attempt("validation.five_fold", missing, lambda: _tried(joint, slot, outcome, five_fold)),
+        holdout=attempt("validation.holdout", missing, lambda: _tried(joint, slot, outcome, holdout)),
+        five_fold=attempt("validation.five_fold", missing, lambda: _tried(joint, slot, outcome, five_fold)),
     )
+    if adjusted is not None and len(adjusted.values) > MOST_REPEATED:
+        missing["adjusted.values"] = f"{len(adjusted.values)} rows would outgrow the record: the slope is what they say"
+        adjusted = msgspec.structs.replace(adjusted, values=[])
     scalability = None
     if (slot[0], outcome) == (Dimension.PARALLELISM_LEVEL, Outcome.TIME_TO_COMPLETE):
         cells = joint.marginal(slot, outcome)
         above = LawCells(cells.where(cells.value > 0))
-        scalability = _attempt("scalability", missing, lambda: fit_time(above, outcome).law())
+        scalability = attempt("scalability", missing, lambda: fit_time(above, outcome).law())
     return explained(
         msgspec.structs.replace(
             law,
@@ -78,11 +78,3 @@ def _tried(
         return predict
 
     return trial(rows, fit)
-
-
-def _attempt(part: str, missing: dict[str, str], make: Callable[[], Part]) -> Part | None:
-    try:
-        return make()
-    except NotEnoughData as reason:
-        missing[part] = str(reason)
-        return None

@@ -24,6 +24,9 @@ from models.laws import Knee, Law, PowerMean, Published, Reference, ReferenceKne
 EXPLORATORY_RUNS = 30
 ESTABLISHED_RUNS = 100
 ACTIONABLE_RUNS = 200
+MOST_REPEATED = 64
+"""Rows of a table that a record holds a second time; with more it would outgrow its 64 KiB."""
+
 EVIDENT = 20.0
 """An e-value of 1/0.05: zero lies outside the confidence sequence of the trend."""
 
@@ -165,22 +168,24 @@ def assemble(
     missing: dict[str, str] = {}
     table = _small_first(table)
     rows = _value_rows(table, outcome, missing)
-    rates = rows if outcome == Outcome.SUCCESS else []
+    rates = rows if outcome == Outcome.SUCCESS and len(rows) <= MOST_REPEATED else []
+    if outcome == Outcome.SUCCESS and not rates:
+        missing["reference.success_rate_by_value"] = f"the {len(rows)} rows of `values` are the same"
     runs = _runs(table)
     references, power, curve, knee = Reference(success_rate_by_value=rates), None, None, None
     category = any(label is not None for label in table.label)
     if category:
-        recommended = _attempt("reference.recommended_value", missing, lambda: _recommend(table, outcome))
+        recommended = attempt("reference.recommended_value", missing, lambda: _recommend(table, outcome))
         references = Reference(success_rate_by_value=rates, recommended_value=recommended)
         for part in ("reference.power", "reference.log", "reference.linear", "reference.knee", "published", "knee"):
             missing[part] = "the values are categories without a number: give model_params_b for a law over x"
     else:
         references = _reference(table, fits, outcome, rates, missing)
-        power = _attempt("power", missing, lambda: _power(fits.power_mean()))
-        curve = _attempt("published", missing, lambda: _publish(fits, heading, fitting, runs))
+        power = attempt("power", missing, lambda: _power(fits.power_mean()))
+        curve = attempt("published", missing, lambda: _publish(fits, heading, fitting, runs))
         if curve is not None:
             found = curve
-            knee = _attempt("knee", missing, lambda: _find_knee(found, heading, fitting, cost, runs))
+            knee = attempt("knee", missing, lambda: _find_knee(found, heading, fitting, cost, runs))
         else:
             missing["knee"] = "there is no published law to find a knee on"
     law = Law(
@@ -217,7 +222,8 @@ def explained(law: Law) -> Law:
     return msgspec.structs.replace(law, sentence=sentence(law), lint=lint(law))
 
 
-def _attempt(part: str, missing: dict[str, str], make: Callable[[], Part]) -> Part | None:
+def attempt(part: str, missing: dict[str, str], make: Callable[[], Part]) -> Part | None:
+    """Make a part of a law; where the runs do not allow it, put the reason into `missing`."""
     try:
         return make()
     except NotEnoughData as reason:
@@ -249,9 +255,9 @@ def _value_rows(table: Table, outcome: Outcome, missing: dict[str, str]) -> list
 
 
 def _reference(table: Table, fits: Fits, outcome: Outcome, rates: list[ValueRow], missing: dict[str, str]) -> Reference:
-    power = _attempt("reference.power", missing, fits.power)
-    log = _attempt("reference.log", missing, fits.log)
-    linear = _attempt("reference.linear", missing, fits.linear)
+    power = attempt("reference.power", missing, fits.power)
+    log = attempt("reference.log", missing, fits.log)
+    linear = attempt("reference.linear", missing, fits.linear)
     for part, fit in (("power", power), ("log", log), ("linear", linear)):
         if fit is not None and fit.error != "HC3":
             missing[f"reference.{part}.hc3"] = LEVERAGE
@@ -260,14 +266,14 @@ def _reference(table: Table, fits: Fits, outcome: Outcome, rates: list[ValueRow]
         power=None if power is None else reference.power_fit(power, outcome),
         log=None if log is None else reference.line_fit(log),
         linear=None if linear is None else reference.line_fit(linear),
-        knee=_attempt("reference.knee", missing, lambda: _knee(table, table.mean, outcome, rule)),
-        diminishing_returns=_attempt(
+        knee=attempt("reference.knee", missing, lambda: _knee(table, table.mean, outcome, rule)),
+        diminishing_returns=attempt(
             "reference.diminishing_returns",
             missing,
             lambda: reference.diminishing_returns(table.x, table.mean, outcome),
         ),
         success_rate_by_value=rates,
-        recommended_value=_attempt("reference.recommended_value", missing, lambda: _recommend(table, outcome)),
+        recommended_value=attempt("reference.recommended_value", missing, lambda: _recommend(table, outcome)),
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from analytics.averaging import SATURATED, Average, Points, average, clustered, independent
+from analytics.averaging import SATURATED, Average, average
 from analytics.confidence_sequences import e_value
 from analytics.families import ATTEMPT_CURVES, CURVES, LOG_CURVES, LOG_NAMES, SCALABILITY
 from analytics.hazards import AttemptCounts, fit_hazards
@@ -14,6 +14,7 @@ from analytics.intervals import bonferroni, z_quantile
 from analytics.knees import Price, economic_price, fixed_price, rounded
 from analytics.moments import Floats, Ints
 from analytics.parameters import parameters
+from analytics.points import Points, clustered, independent
 from models.dimensions import LESS_IS_BETTER, Basis, Dimension, Outcome
 from models.errors import NotEnoughData
 from models.laws import CurvePoint, Estimate, Published

@@ -32,12 +32,13 @@ import statsmodels.api as sm
 from agents.decode import EventDecoder
 from agents.observer import Observer
 from agents.refit import Refitter, choose_basis
-from analytics.averaging import average, independent
+from analytics.averaging import average
 from analytics.cells import Cells, LawCells, law_cells
 from analytics.families import CURVES, families
 from analytics.knees import find_knee
 from analytics.laws import CellFits, Heading, explained, fit_law
 from analytics.moments import Floats
+from analytics.points import independent
 from analytics.published import Curve, Fitting, price_of, publish
 from analytics.reference import above_zero
 from analytics.refinement import refine

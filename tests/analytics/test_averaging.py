@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analytics.averaging import SATURATED, Average, Points, average, clustered, independent, variance_of_means
+from analytics.averaging import SATURATED, Average, average
 from analytics.families import CONSTANT, CURVES, HUMP, KINDS, LINEAR, LOGARITHMIC, QUADRATIC_LOG
 from analytics.moments import Floats
 from analytics.parameters import parameters
+from analytics.points import Points, clustered, independent, variance_of_means
 from models.errors import NotEnoughData
 
 X = np.array([1.0, 2, 3, 4, 6, 8])

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analytics.averaging import Average, average, independent
+from analytics.averaging import Average, average
 from analytics.families import CURVES
 from analytics.knees import Price, diminishing_returns, economic_price, find_knee, first_below, fixed_price
 from analytics.moments import Floats
+from analytics.points import independent
 from models.errors import NotEnoughData
 
 X = np.array([1.0, 2, 3, 4, 6, 8])

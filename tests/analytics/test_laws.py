@@ -201,8 +201,8 @@ def test_a_law_without_variation_or_with_single_runs_says_what_is_missing() -> N
 
 
 def test_the_record_is_small_and_names_its_key() -> None:
-    """Even with 130 values a record stays below 64 KiB; its key is context, dimension, outcome and tier."""
-    x = np.repeat(np.arange(1.0, 131.0), 120)
+    """Even with 512 values a record stays below 64 KiB; its key is context, dimension, outcome and tier."""
+    x = np.repeat(np.arange(1.0, 513.0), 120)
     y = (np.random.default_rng(22).random(len(x)) < 0.5).astype(np.float64)
     law = fit_law(cells_of(x, y, Outcome.SUCCESS), **heading(Outcome.SUCCESS))
     assert len(msgspec.json.encode(law)) < 64 * 1024
@@ -210,7 +210,8 @@ def test_the_record_is_small_and_names_its_key() -> None:
     assert law.lineage == {"0": 10}
     assert law.published is not None
     assert len(law.published.curve) == 64
-    assert (law.published.curve[0].x, law.published.curve[-1].x) == (1, 130)
+    assert (law.published.curve[0].x, law.published.curve[-1].x) == (1, 512)
+    assert "reference.success_rate_by_value" in law.missing
 
 
 def test_clusters_widen_a_law_without_moving_its_means() -> None:

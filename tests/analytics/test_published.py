@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from analytics.averaging import SATURATED, average, independent
+from analytics.averaging import SATURATED, average
 from analytics.families import ATTEMPT_CURVES, CURVES, LOG_CURVES
 from analytics.hazards import AttemptCounts, fit_hazards
 from analytics.moments import Floats
+from analytics.points import independent
 from analytics.published import Clusters, Curve, Fitting, Means, price_of, publish, trend_of, trend_p
 from models.dimensions import LESS_IS_BETTER, Basis, Dimension, Outcome
 from models.errors import NotEnoughData

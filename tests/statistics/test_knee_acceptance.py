@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from analytics import reference
-from analytics.averaging import average, independent
+from analytics.averaging import average
 from analytics.families import CURVES
 from analytics.knees import Price, economic_price, find_knee, fixed_price
 from analytics.moments import Floats
+from analytics.points import independent
 
 pytestmark = pytest.mark.statistics
 

@@ -5,10 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from analytics.averaging import Average, Points, average, clustered, independent
+from analytics.averaging import Average, average
 from analytics.families import CURVES
 from analytics.intervals import z_quantile
 from analytics.moments import Floats
+from analytics.points import Points, clustered, independent
 
 pytestmark = pytest.mark.statistics
 

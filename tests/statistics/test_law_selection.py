@@ -5,10 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from analytics.averaging import average, independent
+from analytics.averaging import average
 from analytics.cells import Cells, law_cells
 from analytics.families import CURVES
 from analytics.moments import Floats
+from analytics.points import independent
 from analytics.reference import fit_linear, fit_logarithmic, fit_power_law
 from models.dimensions import CLIP, Outcome
 

@@ -9,8 +9,9 @@ import pytest
 
 from agents.mapping import parse_mapping
 from agents.raw_laws import RawRuns, Wanted
-from analytics.averaging import average, independent
+from analytics.averaging import average
 from analytics.families import ATTEMPT_CURVES
+from analytics.points import independent
 from models.dimensions import Dimension, Outcome
 from models.laws import Law
 from models.settings import load_settings
