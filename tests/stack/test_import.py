@@ -73,7 +73,8 @@ async def live_laws(settings: Settings) -> dict[str, Law]:
     """Read the newest version of every law."""
     laws = {}
     async for record in read_compacted(settings, LAWS):
-        laws[record.key.decode()] = msgspec.json.decode(record.value, type=Law)
+        if record.key.endswith(b"|live"):
+            laws[record.key.decode()] = msgspec.json.decode(record.value, type=Law)
     return laws
 
 

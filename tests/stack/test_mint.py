@@ -65,8 +65,8 @@ def import_mint(settings: Settings) -> dict[str, int]:
 
 
 def laws(settings: Settings) -> dict[str, Law]:
-    """Read all current laws."""
-    found = msgspec.convert(json.loads(scaling(settings, "laws", "--json")), list[Law])
+    """Read all current live laws."""
+    found = msgspec.convert(json.loads(scaling(settings, "laws", "--tier", "live", "--json")), list[Law])
     return {law.law_id: law for law in found}
 
 
