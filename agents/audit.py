@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from agents.examined import examined
+from agents.examined import Examination, examined
 from analytics.joint_cells import JointCells, Slot
-from analytics.laws import explained, fit_law
-from analytics.published import Fitting
+from analytics.laws import Fitted, explained, fit_with_curve
+from analytics.published import Fitting, by_hazards
 from models.dimensions import BASES, Basis, Dimension, Outcome, Source
 from models.laws import Law, Published, law_id
 
@@ -58,10 +58,11 @@ def audit_context(joint: JointCells, heading: AuditHeading, fitting: Fitting, re
             basis = choose_basis(joint, dimension, outcome)
             if basis is None:
                 continue
-            law = audit_law(joint, (dimension, basis), outcome, heading, fitting, costs.get(basis))
+            slot, by = (dimension, basis), Examination(fitting, costs.get(basis), reliability)
+            law = examined(audit_law(joint, slot, outcome, heading, fitting, by.cost), joint, slot, outcome, by)
             if outcome is Outcome.TOTAL_COST:
                 costs[basis] = law.published
-            laws.append(examined(law, joint, (dimension, basis), outcome, reliability))
+            laws.append(law)
     return laws
 
 
@@ -72,8 +73,8 @@ def audit_law(  # noqa: PLR0917 - what a law is made of
     heading: AuditHeading,
     fitting: Fitting,
     cost: Published | None = None,
-) -> Law:
-    """Fit one law.
+) -> Fitted:
+    """Fit one law as the runs stand; give its curve beside it.
 
     Args:
         joint: The runs of the context.
@@ -89,7 +90,7 @@ def audit_law(  # noqa: PLR0917 - what a law is made of
     dimension, basis = slot
     carried = joint.with_law(slot, outcome)
     clusters = carried.clusters()
-    law = fit_law(
+    law, curve = fit_with_curve(
         joint.marginal(slot, outcome),
         fitting=fitting,
         cost=cost,
@@ -105,8 +106,10 @@ def audit_law(  # noqa: PLR0917 - what a law is made of
         tier=TIER,
         epoch=heading.epoch,
     )
-    named = None if clusters is None else f"{len(np.unique(clusters[1]))} {NAMES[clusters[0]]}"
-    return explained(msgspec.structs.replace(law, clusters=named, epoch_since=heading.since))
+    # Hazards are those of independent runs.
+    told = None if by_hazards(dimension, outcome, basis) else clusters
+    named = None if told is None else f"{len(np.unique(told[1]))} {NAMES[told[0]]}"
+    return explained(msgspec.structs.replace(law, clusters=named, epoch_since=heading.since)), curve
 
 
 def choose_basis(joint: JointCells, dimension: Dimension, outcome: Outcome) -> Basis | None:
@@ -116,9 +119,22 @@ def choose_basis(joint: JointCells, dimension: Dimension, outcome: Outcome) -> B
     return next((basis for basis in found if distinct[basis] > 1), found[0] if found else None)
 
 
-def expired(identifier: str, heading: AuditHeading) -> Law:
-    """Write the record that withdraws a law whose runs have all been corrected away."""
+def expired(identifier: str, heading: AuditHeading, reason: str | None = None) -> Law:
+    """Write the record that withdraws a law.
+
+    Args:
+        identifier: The law's id.
+        heading: What the record says besides, of the law's own epoch.
+        reason: Why; absent: no run of the epoch carries the dimension and the outcome.
+    """
     context, dimension, outcome, tier = identifier.split("|")
+    if reason is None and heading.since is None:
+        reason = f"no run of the context carries {dimension} and {outcome} any more: they were corrected"
+    elif reason is None:
+        reason = (
+            f"no run of the context completed since {heading.since}, when the law drifted, carries {dimension} and "
+            f"{outcome}"
+        )
     return Law(
         law_id=law_id(context, dimension, outcome, tier),
         tier=tier,
@@ -126,13 +142,14 @@ def expired(identifier: str, heading: AuditHeading) -> Law:
         dimension=dimension,
         outcome=outcome,
         version=1,
-        epoch=1,
+        epoch=heading.epoch,
+        epoch_since=heading.since,
         fitted_at=heading.fitted_at,
         n=0,
         status="expired",
         evidence="associational",
         settings_hash=heading.settings_hash,
-        missing={"values": f"no run of the context carries {dimension} and {outcome} any more: they were corrected"},
+        missing={"values": reason},
         lineage={str(partition): offset for partition, offset in heading.lineage.items()},
     )
 

@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from agents import audit
 from agents.audit import AuditHeading
 from agents.bucketed import HELD_SHARE
-from agents.examined import examined
+from agents.examined import Examination, examined
 from agents.fitting import fitting_of
 from agents.live_grams import REGRESSORS
 from agents.raw_laws import Slot, axis_of
 from analytics.adjusted_rows import adjust_rows
-from analytics.adjustment import evidence
 from analytics.joint_cells import JointCells
 from analytics.rows import fit_rows
 from models.dimensions import BASES, CLIP, SIZE_CATEGORIES, Basis, Dimension, Outcome, Source
@@ -73,7 +72,6 @@ def refit_live(runs: RunColumns, law: Law, settings: Settings) -> Law:
         fitted,
         adjusted=adjusted,
         confounding_gap=adjusted.gap,
-        evidence=evidence(adjusted, settings.complexity_reliability),
     )
 
 
@@ -90,9 +88,11 @@ def refit_audited(joint: JointCells, heading: AuditHeading, law: Law, settings: 
     slot, fitting = (dimension, basis), fitting_of(settings)
     cost: Published | None = None
     if outcome is not Outcome.TOTAL_COST and audit.choose_basis(joint, dimension, Outcome.TOTAL_COST) is basis:
-        cost = audit.audit_law(joint, slot, Outcome.TOTAL_COST, heading, fitting).published
-    fitted = audit.audit_law(joint, slot, outcome, heading, fitting, cost)
-    return examined(fitted, joint, slot, outcome, settings.complexity_reliability)
+        free = Examination(fitting, None, settings.complexity_reliability)
+        naive = audit.audit_law(joint, slot, Outcome.TOTAL_COST, heading, fitting)
+        cost = examined(naive, joint, slot, Outcome.TOTAL_COST, free).published
+    by = Examination(fitting, cost, settings.complexity_reliability)
+    return examined(audit.audit_law(joint, slot, outcome, heading, fitting, cost), joint, slot, outcome, by)
 
 
 def choose_basis(runs: RunColumns, dimension: Dimension, outcome: Outcome) -> Basis | None:

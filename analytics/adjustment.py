@@ -31,13 +31,19 @@ ON_LOG_SCALE = {Outcome.TIME_TO_COMPLETE: Variable.LN_TIME, Outcome.TOTAL_COST: 
 
 
 def adjust(joint: JointCells, slot: Slot, outcome: Outcome) -> Adjusted:
+    """Adjust one law; see `adjusted_means`."""
+    return adjusted_means(joint, slot, outcome)[0]
+
+
+def adjusted_means(joint: JointCells, slot: Slot, outcome: Outcome) -> tuple[Adjusted, StandardisedMeans]:
     """Compare the values of a dimension within strata of complexity, the other dimensions held fixed.
 
     Strata are the bins of complexity; runs without one are left out. Covariates are the logarithms of those other
-    dimensions that every run carries on their preferred basis: a limit where there is one, as a realised count is also
-    an outcome. Success and quality have a logit outcome model, ln time and ln cost a linear one; see
-    `analytics.standardisation.augmented`. Iterations are only compared at equal agents; where complexity is missing
-    they still are, by a linear model. Errors are clustered by project or task where there are six or more.
+    dimensions that 80 % of the runs carry on their preferred basis (a limit where there is one, as a realised count is
+    also an outcome); the runs without them are left out too. Success and quality have a logit outcome model, ln time
+    and ln cost a linear one; see `analytics.standardisation.augmented`. Iterations are only compared at equal agents;
+    where complexity is missing they still are, by a linear model. Errors are clustered by project or task where there
+    are six or more.
 
     Args:
         joint: The runs.
@@ -53,7 +59,7 @@ def adjust(joint: JointCells, slot: Slot, outcome: Outcome) -> Adjusted:
     known = carried & (joint.complexity != MISSING)
     reason = _without_strata(joint, outcome, carried, known)
     if reason is None:
-        kept = joint.where(known)
+        kept = joint.where(_holding(joint, slot, outcome, known))
         bins, stratum = np.unique(kept.complexity, return_inverse=True)
         score = (bins[stratum] + 0.5) / COMPLEXITY_BINS
         names, runs = _comparison(kept, slot, outcome, stratum, score, bounded=outcome not in ON_LOG_SCALE)
@@ -62,7 +68,7 @@ def adjust(joint: JointCells, slot: Slot, outcome: Outcome) -> Adjusted:
         return _adjusted(runs, augmented(runs), names, f"AIPW over strata of complexity, {model} outcome model{alone}")
     if dimension is not Dimension.ITERATIONS:
         raise NotEnoughData(reason)
-    kept = joint.where(carried)
+    kept = joint.where(_holding(joint, slot, outcome, carried))
     names, runs = _comparison(kept, slot, outcome, np.zeros(len(kept), np.int64), np.zeros(len(kept)), bounded=False)
     if Dimension.AGENT_COUNT not in names:
         raise NotEnoughData(reason)
@@ -100,6 +106,19 @@ def _carried(joint: JointCells, slot: Slot, outcome: Outcome) -> Flags:
     if not carried.any():
         raise NotEnoughData(f"no run carries {outcome} and {needed} above zero: publish runs that do")
     return carried
+
+
+def _holding(joint: JointCells, slot: Slot, outcome: Outcome, known: Flags) -> Flags:
+    """Leave out the runs that lack a dimension which most of the others carry, so that it can be held fixed. [R]."""
+    n = joint.outcomes[outcome].n
+    kept = known.copy()
+    for other in Dimension:
+        at = other, BASES[other][0]
+        if other is not slot[0] and at in joint.design:
+            carried = joint.design[at] > 0
+            if float(n[known & carried].sum()) >= (1 - MOST_MISSING) * float(n[known].sum()):
+                kept &= carried
+    return kept
 
 
 def _without_strata(joint: JointCells, outcome: Outcome, carried: Flags, known: Flags) -> str | None:
@@ -180,10 +199,12 @@ def _covariates(kept: JointCells, slot: Slot, stratum: Ints, ln_x: Floats, n: Fl
     return [str(names[place]) for place in chosen], columns[:, chosen]
 
 
-def _adjusted(runs: Comparison, means: StandardisedMeans, names: list[str], method: str) -> Adjusted:
+def _adjusted(
+    runs: Comparison, means: StandardisedMeans, names: list[str], method: str
+) -> tuple[Adjusted, StandardisedMeans]:
     slope, naive, stratified = means.slope(), naive_slope(runs), runs.strata > 1
     rows = zip(means.weight.tolist(), means.estimates(), runs.x.tolist(), strict=True)
-    return Adjusted(
+    adjusted = Adjusted(
         method=method,
         slope=slope,
         naive=naive,
@@ -196,3 +217,4 @@ def _adjusted(runs: Comparison, means: StandardisedMeans, names: list[str], meth
         tipping_reliability=tipping_reliability(runs, slope) if stratified else None,
         overlap=runs.overlap if stratified else None,
     )
+    return adjusted, means

@@ -79,7 +79,7 @@ class Average:
     def lack_of_fit(self) -> float:
         """Give p of the hypothesis that the best family describes the means; 1 where it has as many parameters."""
         freedom = len(self.points.x) - self.fits[self.best].size
-        return float(chdtrc(freedom, self.chi2[self.best])) if freedom > 0 else 1.0
+        return float(chdtrc(freedom, self.chi2[self.best] / self.points.overdispersion)) if freedom > 0 else 1.0
 
     def interval(self, level: float = LEVEL) -> tuple[Floats, Floats]:
         """Give the pointwise interval of the law at the observed values: [m] each."""

@@ -14,6 +14,12 @@ SAME = 1e-10
 ROUNDING_OF_SUMS = 1e-14
 """Outcomes whose variance, from raw sums, is a smaller share of their squared mean differ by rounding only."""
 
+DETERMINED = 1e-8
+"""Where less than this share of z's variation is left at equal g, g determines z."""
+
+PERFECT = 1e-12
+"""A z that leaves a smaller share of the outcomes' variation leaves rounding only."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Buckets:
@@ -59,6 +65,37 @@ class Buckets:
         """Take a variable without a setting: runs, mean and squared deviations, each [...]."""
         none = np.zeros(np.shape(mean))
         return cls(*_none_where_empty(n, np.stack((none, mean), axis=-1), np.stack((none, none, m2), axis=-1)))
+
+    @classmethod
+    def net(cls, n: Floats, mean: Floats, comoment: Floats) -> Self:
+        """Take moments of (g, y, z) of L laws and give those of (g, y - c z): the outcome at equal z.
+
+        Equation: c = (S_gg S_yz - S_gz S_gy) / (S_gg S_zz - S_gz²), S = Σ_t C_t: the coefficient of z where y is
+        regressed on g and z within buckets. Without the g in it, a z that g goes along with would take a part of the
+        law away, and a shift of both would pass for a change. c is 0 where z does not vary at equal g.
+
+        Args:
+            n: Runs. [L, T]
+            mean: Of g, y and z; a law without z has 0 there. [L, T, 3]
+            comoment: Likewise. [L, T, 3, 3]
+        """
+        within = comoment.sum(axis=1)
+        gg, gz, zz = within[:, 0, 0], within[:, 0, 2], within[:, 2, 2]
+        varies = gg > n.sum(axis=1) * SAME
+        with np.errstate(divide="ignore", invalid="ignore"):
+            on_g = np.where(varies, gz / gg, 0.0)
+            left = zz - on_g * gz
+            identified = (left > zz * DETERMINED) & (left > n.sum(axis=1) * SAME)
+            coefficient = np.where(identified, (within[:, 1, 2] - on_g * within[:, 0, 1]) / left, 0.0)[:, None]
+        yy = comoment[..., 1, 1]
+        rest = yy - 2 * coefficient * comoment[..., 1, 2] + coefficient * coefficient * comoment[..., 2, 2]
+        net = (
+            comoment[..., 0, 0],
+            comoment[..., 0, 1] - coefficient * comoment[..., 0, 2],
+            rest * (rest > yy * PERFECT),
+        )
+        means = (mean[..., 0], mean[..., 1] - coefficient * mean[..., 2])
+        return cls(*_none_where_empty(n, np.stack(means, axis=-1), np.stack(net, axis=-1)))
 
     def at(self, bucket: int) -> Self:
         """Give one bucket [L] of several [L, T]."""

@@ -4,6 +4,7 @@ A law is the line y = level + slope * g, g = ln x. Each bucket is predicted from
 beyond that, at the settings they had, is one standardised score for the level and one for the slope, N(0, 1) while the
 law holds whatever the mix of settings. A mixture Shiryaev-Roberts e-detector adds them up. With g = 0 throughout
 (`Buckets.of_means`) the same detector watches a plain mean: of ln x or of complexity, whose change is a change of mix.
+Outcomes may be taken net of complexity (`Buckets.net`): then more difficult tasks are no change of the law.
 
 The bound on false alarms needs scores that are nearly normal. Times and costs are skewed: watch their logarithms. Rates
 near 0 or 1 make small buckets wait for each other (`pseudo`).
@@ -285,12 +286,13 @@ def drift_cause(outcome: Outcome, alarms: Mapping[Outcome, bool], *, mix_moved: 
 
     Args:
         outcome: The outcome of the law.
-        alarms: Whether each judged outcome of the same context and dimension has drifted at equal settings.
+        alarms: Whether each judged outcome of the same context and dimension has drifted at equal settings, and at
+            equal complexity where it is known.
         mix_moved: Whether the mean of ln x, or of complexity, has drifted.
 
     Returns:
-        law, price (cost moved and success, quality and time, as far as judged, did not), mix (the settings moved, the
-        law did not), or none.
+        law, price (cost moved and success, quality and time, as far as judged, did not), mix (the settings or the
+        complexity of the tasks moved, the law did not), or none.
     """
     if alarms.get(outcome, False):
         others = [moved for sibling, moved in alarms.items() if sibling != Outcome.TOTAL_COST]

@@ -10,18 +10,16 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-import numpy.typing as npt
 
-from analytics.association import correlation, correlation_ratio, likeness
+from analytics.association import correlation, correlation_ratio
 from analytics.moments import Floats, Ints
-from analytics.power_analysis import detectable_effect, power_of
+from analytics.repeats import Repeats, Trials, repeated_trials, repeats
+from analytics.sample import Flags, Sample, Slot, present
+from analytics.sensitivity import Sensitivity, sensitivity
 from analytics.sentences import slot_words, value_text
 from models.contexts import BANDS, GLOBAL, HIGHEST_BAND
-from models.dimensions import BASES, LESS_IS_BETTER, LIVE_OUTCOMES, SIZE_CATEGORIES, Basis, Dimension, Outcome
+from models.dimensions import LIVE_OUTCOMES, SIZE_CATEGORIES, Basis, Dimension, Outcome
 from models.errors import NotEnoughData
-
-Slot = tuple[Dimension, Basis]
-Flags = npt.NDArray[np.bool_]
 
 SUPPORT = 30
 """Runs that a value, or a pair of values, needs before it counts as tried."""
@@ -38,47 +36,7 @@ SURE = 3.0
 DEPENDS = 0.1
 """A correlation of missingness above this is worth telling."""
 
-MIN_CLUSTERS = 6
-CHANGE = 0.1
-"""The change of a rate or a quality from the smallest to the largest value that runs should be able to show."""
-
-RATIO = 1.2
-"""Likewise for time and cost, as a factor."""
-
 GROUPS = ("project", "task_type", "model")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sample:
-    """N runs as columns.
-
-    Attributes:
-        dimensions: x by dimension and basis, nan where a run says nothing; a category by its place in SIZE_CATEGORIES.
-        outcomes: The four outcomes of a run, nan where missing.
-        complexity: In [0, 1], nan where missing.
-        groups: Codes of project, task_type, model and task_id, -1 where missing.
-        contexts: The rows of each context, the global one among them.
-    """
-
-    dimensions: Mapping[Slot, Floats]
-    outcomes: Mapping[Outcome, Floats]
-    complexity: Floats
-    groups: Mapping[str, Ints]
-    contexts: Mapping[str, Ints]
-
-    def __len__(self) -> int:
-        return len(self.complexity)
-
-    def basis(self, dimension: Dimension) -> Slot | None:
-        """Choose the basis that a law would use: the first with two distinct values, else the first with any run."""
-        given = [(dimension, basis) for basis in BASES[dimension]]
-        given = [slot for slot in given if slot in self.dimensions and not np.isnan(self.dimensions[slot]).all()]
-        several = (slot for slot in given if len(np.unique(_present(self.dimensions[slot]))) > 1)
-        return next(several, given[0] if given else None)
-
-    def slots(self) -> list[Slot]:
-        """List the dimensions that any run says something about, each on the basis that a law would use."""
-        return [slot for slot in map(self.basis, Dimension) if slot is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,56 +118,6 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True)
-class Repeats:
-    """How runs repeat tasks.
-
-    Attributes:
-        tasks: Distinct task ids.
-        runs_per_task: Their median number of runs.
-        likeness: Intraclass correlation of success within tasks; 0 where it cannot be estimated.
-        ambiguous: Task ids that occur with more than one project or task type.
-        across: For each dimension the share of tasks that were run at two of its values or more.
-    """
-
-    tasks: int
-    runs_per_task: float
-    likeness: float
-    ambiguous: int
-    across: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Sensitivity:
-    """What the runs would show of one outcome over one dimension now.
-
-    Attributes:
-        dimension: What is scaled.
-        basis: On which basis.
-        outcome: What it buys.
-        n: Runs with both, above zero.
-        lo: The smallest value of the dimension.
-        hi: The largest.
-        sd: Of single runs around a line in ln x; of the logarithm of time and cost.
-        inflation: How many times clusters multiply the variance of the slope.
-        least_slope: The least change per unit of ln x that shows in four of five cases, at a level of 5 %.
-        least_total: Likewise from lo to hi; the logarithm of a factor for time and cost.
-        power: P(a change by 0.1, or by a factor of 1.2 of time and cost, from lo to hi shows).
-    """
-
-    dimension: Dimension
-    basis: Basis
-    outcome: Outcome
-    n: int
-    lo: float
-    hi: float
-    sd: float
-    inflation: float
-    least_slope: float
-    least_total: float
-    power: float
-
-
-@dataclass(frozen=True, slots=True)
 class Exploration:
     """All figures of an exploratory analysis."""
 
@@ -221,6 +129,7 @@ class Exploration:
     associations: tuple[Association, ...]
     missing: tuple[Missing, ...]
     repeats: Repeats | None
+    trials: tuple[Trials, ...]
     sensitivity: tuple[Sensitivity, ...]
 
 
@@ -241,6 +150,7 @@ def explore(sample: Sample) -> Exploration:
         associations=tuple(associations(sample)),
         missing=tuple(missing(sample)),
         repeats=repeats(sample),
+        trials=tuple(repeated_trials(sample)),
         sensitivity=tuple(sensitivity(sample)),
     )
 
@@ -249,7 +159,7 @@ def spreads(sample: Sample) -> Iterator[Spread]:
     """Summarise each dimension and basis in each context that has it, the global context first."""
     for context, rows in sorted(sample.contexts.items(), key=lambda item: item[0] != GLOBAL):
         for (dimension, basis), column in sample.dimensions.items():
-            x = _present(column[rows])
+            x = present(column[rows])
             if not len(x):
                 continue
             values, n = np.unique(x, return_counts=True)
@@ -309,7 +219,7 @@ def associations(sample: Sample) -> Iterator[Association]:
     varying = [
         (name, dimension, x)
         for name, dimension, x in [*columns, ("complexity", None, sample.complexity)]
-        if len(np.unique(_present(x))) > 1
+        if len(np.unique(present(x))) > 1
     ]
     for (first, _, x), (second, _, y) in combinations(varying, 2):
         both = ~(np.isnan(x) | np.isnan(y))
@@ -346,94 +256,6 @@ def missing(sample: Sample) -> Iterator[Missing]:
         yield Missing(str(field), float(absent.mean()), tuple(one for one in found if one is not None))
     for name, codes in sample.groups.items():
         yield Missing(name, float((codes < 0).mean()))
-
-
-def repeats(sample: Sample) -> Repeats | None:
-    """Say how runs repeat tasks; None where no run names its task."""
-    task = sample.groups["task_id"]
-    named = task >= 0
-    if not named.any():
-        return None
-    ids, n = np.unique(task[named], return_counts=True)
-    across = {}
-    for slot in sample.slots():
-        x = sample.dimensions[slot]
-        both = named & ~np.isnan(x)
-        if both.any():
-            pairs = np.unique(np.stack((task[both], np.unique(x[both], return_inverse=True)[1])), axis=1)
-            across[slot_words(*slot)] = float((np.unique(pairs[0], return_counts=True)[1] > 1).mean())
-    kinds = np.stack((task[named], sample.groups["project"][named], sample.groups["task_type"][named]))
-    _, distinct = np.unique(np.unique(kinds, axis=1)[0], return_counts=True)
-    success = sample.outcomes[Outcome.SUCCESS]
-    seen = named & ~np.isnan(success)
-    return Repeats(
-        tasks=len(ids),
-        runs_per_task=float(np.median(n)),
-        likeness=likeness(success[seen], task[seen]),
-        ambiguous=int((distinct > 1).sum()),
-        across=across,
-    )
-
-
-def sensitivity(sample: Sample) -> Iterator[Sensitivity]:
-    """Say, for each dimension and outcome, the least effect that these runs would show.
-
-    Errors are those of clusters (six projects or more, else six tasks or more), else of independent runs.
-    """
-    for slot in sample.slots():
-        if slot[1] is Basis.CATEGORY:
-            continue
-        for outcome in LIVE_OUTCOMES:
-            x, y = sample.dimensions[slot], sample.outcomes[outcome]
-            log_scale = outcome in LESS_IS_BETTER
-            rows = np.flatnonzero(~np.isnan(x) & ~np.isnan(y) & (x > 0) & ((y > 0) | (not log_scale)))
-            x, y = x[rows], np.log(y[rows]) if log_scale else y[rows]
-            values, n = np.unique(x, return_counts=True)
-            if len(values) < 2 or len(x) <= 2 or np.ptp(y) == 0:  # noqa: PLR2004 - a slope with an error
-                continue
-            sd, inflation = _noise(np.log(x), y, _clusters(sample, rows))
-            if sd <= 0:
-                continue
-            spread = values.tolist(), n.astype(np.float64), sd * math.sqrt(inflation)
-            least = detectable_effect(*spread)
-            aim = math.log(RATIO) if log_scale else CHANGE
-            yield Sensitivity(
-                dimension=slot[0],
-                basis=slot[1],
-                outcome=outcome,
-                n=len(x),
-                lo=float(values[0]),
-                hi=float(values[-1]),
-                sd=sd,
-                inflation=inflation,
-                least_slope=least.slope,
-                least_total=least.total,
-                power=power_of(spread[0], spread[1], aim / math.log(values[-1] / values[0]), spread[2]),
-            )
-
-
-def _noise(ln_x: Floats, y: Floats, clusters: Ints | None) -> tuple[float, float]:
-    """Give the residual sd of a line in ln x, and how many times clusters multiply its slope's variance."""
-    away = ln_x - ln_x.mean()
-    square = float(away @ away)
-    residual = y - y.mean() - float(away @ y) / square * away
-    variance = float(residual @ residual) / (len(y) - 2)
-    if clusters is None or variance <= 0:
-        return math.sqrt(variance), 1.0
-    score = np.bincount(clusters, away * residual)
-    g = len(score)
-    return math.sqrt(variance), float(score @ score) * g / (g - 1) / (square * variance)
-
-
-def _clusters(sample: Sample, rows: Ints) -> Ints | None:
-    """Give the clusters of some runs as codes 0 .. g - 1; None where there are fewer than six or some run has none."""
-    for name in ("project", "task_id"):
-        codes = sample.groups[name][rows]
-        if len(codes) and codes.min() >= 0:
-            groups, place = np.unique(codes, return_inverse=True)
-            if len(groups) >= MIN_CLUSTERS:
-                return np.asarray(place, np.int64)
-    return None
 
 
 def _dependence(name: str, absent: Flags, x: Floats) -> Dependence | None:
@@ -476,10 +298,6 @@ def _levels(slot: Slot, x: Floats) -> tuple[Ints, list[str]]:
         "0" if value == -np.inf else f"{value_text(slot[0], 2**value)} to {value_text(slot[0], 2 ** (value + 1))}"
         for value in values.tolist()
     ]
-
-
-def _present(x: Floats) -> Floats:
-    return x[~np.isnan(x)]
 
 
 def _linked(value: float, n: int) -> bool:

@@ -1,7 +1,7 @@
 """Laws: from the cells of one outcome over one dimension to the record that scaling.laws carries."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NotRequired, Protocol, TypedDict, TypeVar, Unpack
 
 import msgspec
@@ -14,7 +14,7 @@ from analytics.knees import find_knee
 from analytics.least_squares import Line, line
 from analytics.lint import lint
 from analytics.moments import Floats
-from analytics.published import Clusters, Curve, Fitting, Means, price_of, publish
+from analytics.published import Clusters, Curve, Fitting, Means, by_hazards, price_of, promise_of, publish
 from analytics.quasi_poisson import PowerLaw, fit_power_mean
 from analytics.sentences import sentence
 from models.dimensions import LESS_IS_BETTER, Basis, Dimension, Outcome, Variable
@@ -24,6 +24,7 @@ from models.laws import Knee, Law, PowerMean, Published, Reference, ReferenceKne
 EXPLORATORY_RUNS = 30
 ESTABLISHED_RUNS = 100
 ACTIONABLE_RUNS = 200
+MOST_ROWS = 256
 MOST_REPEATED = 64
 """Rows of a table that a record holds a second time; with more it would outgrow its 64 KiB."""
 
@@ -131,6 +132,10 @@ class CellFits:
         )
 
 
+Fitted = tuple[Law, Curve | None]
+"""A law, and the curve that it published."""
+
+
 def fit_law(
     cells: LawCells,
     *,
@@ -152,6 +157,18 @@ def fit_law(
         clustered: The same cells by cluster, for errors that know of clusters.
         **heading: What the record says besides.
     """
+    return fit_with_curve(cells, fitting=fitting, cost=cost, clustered=clustered, **heading)[0]
+
+
+def fit_with_curve(
+    cells: LawCells,
+    *,
+    fitting: Fitting | None = None,
+    cost: Published | None = None,
+    clustered: Cells | None = None,
+    **heading: Unpack[Heading],
+) -> Fitted:
+    """Fit a law as `fit_law` does, and give its curve beside it."""
     axis = cells.axis(heading["outcome"])
     table = Table(cells.value, cells.label, cells.n, cells.mean[:, axis], cells.comoment[:, axis, axis])
     inside = None if clustered is None else clustered.select(cells.variables)
@@ -161,7 +178,7 @@ def fit_law(
 
 def assemble(
     table: Table, fits: Fits, heading: Heading, fitting: Fitting | None = None, cost: Published | None = None
-) -> Law:
+) -> Fitted:
     """Put a law together from its table of values and its regressions."""
     outcome, dimension, tier = heading["outcome"], heading["dimension"], heading.get("tier", "live")
     fitting = fitting or Fitting()
@@ -171,8 +188,8 @@ def assemble(
     rates = rows if outcome == Outcome.SUCCESS and len(rows) <= MOST_REPEATED else []
     if outcome == Outcome.SUCCESS and not rates:
         missing["reference.success_rate_by_value"] = f"the {len(rows)} rows of `values` are the same"
-    runs = _runs(table)
-    references, power, curve, knee = Reference(success_rate_by_value=rates), None, None, None
+    runs = supporting_runs(table.n)
+    references, power, curve, knee, promise = Reference(success_rate_by_value=rates), None, None, None, None
     category = any(label is not None for label in table.label)
     if category:
         recommended = attempt("reference.recommended_value", missing, lambda: _recommend(table, outcome))
@@ -185,7 +202,10 @@ def assemble(
         curve = attempt("published", missing, lambda: _publish(fits, heading, fitting, runs))
         if curve is not None:
             found = curve
-            knee = attempt("knee", missing, lambda: _find_knee(found, heading, fitting, cost, runs))
+            basis = heading["basis"]
+            knee = attempt("knee", missing, lambda: knee_of(found, dimension, outcome, basis, fitting, cost, runs))
+            if outcome is not Outcome.TOTAL_COST and not by_hazards(dimension, outcome, basis):
+                promise = promise_of(curve.average.points, less_is_better=outcome in LESS_IS_BETTER)
         else:
             missing["knee"] = "there is no published law to find a knee on"
     law = Law(
@@ -198,23 +218,32 @@ def assemble(
         epoch=heading.get("epoch", 1),
         fitted_at=heading["fitted_at"],
         n=int(table.n.sum()),
-        status=_status(runs, curve, category=category),
+        status=status_of(runs, curve, category=category),
         evidence="associational",
         settings_hash=heading["settings_hash"],
         basis=heading["basis"].value,
         sources=list(heading["sources"]),
         excluded_zeros=0 if category else int(table.n[table.x <= 0].sum()),
-        values=rows,
+        values=_thinned(rows, missing),
         reference=references,
         power=power,
         published=None if curve is None else curve.published,
         knee=knee,
+        promise=promise,
         trend=None if curve is None else curve.trend,
         e_value=None if curve is None else curve.e_value,
         missing=missing,
         lineage={str(partition): offset for partition, offset in heading["lineage"].items()},
     )
-    return explained(law)
+    return explained(law), curve
+
+
+def _thinned(rows: list[ValueRow], missing: dict[str, str]) -> list[ValueRow]:
+    """Keep every row of a table of up to 256 values, and as many evenly spread ones of a longer one."""
+    if len(rows) <= MOST_ROWS:
+        return rows
+    missing["values"] = f"{MOST_ROWS} of the {len(rows)} values are shown: with all the record would outgrow 64 KiB"
+    return [rows[place] for place in np.linspace(0, len(rows) - 1, MOST_ROWS).round().astype(np.int64).tolist()]
 
 
 def explained(law: Law) -> Law:
@@ -298,9 +327,9 @@ def _power(law: PowerLaw) -> PowerMean:
     return PowerMean(law.exponent, law.coefficient, METHOD)
 
 
-def _runs(table: Table) -> int:
+def supporting_runs(n: Floats) -> int:
     """Give the runs that at least two values have."""
-    return int(np.sort(table.n)[-2]) if len(table.n) > 1 else 0
+    return int(np.sort(n)[-2]) if len(n) > 1 else 0
 
 
 def _publish(fits: Fits, heading: Heading, fitting: Fitting, runs: int) -> Curve:
@@ -312,17 +341,42 @@ def _publish(fits: Fits, heading: Heading, fitting: Fitting, runs: int) -> Curve
     return publish(fits.means(), heading["dimension"], heading["outcome"], heading["basis"], fitting)
 
 
-def _find_knee(curve: Curve, heading: Heading, fitting: Fitting, cost: Published | None, runs: int) -> Knee:
+def knee_of(  # noqa: PLR0917 - what a knee depends on
+    curve: Curve,
+    dimension: Dimension,
+    outcome: Outcome,
+    basis: Basis,
+    fitting: Fitting,
+    cost: Published | None,
+    runs: int,
+) -> Knee:
+    """Find the knee of a published curve.
+
+    Args:
+        curve: The curve.
+        dimension: What it is over; `basis` how that was measured.
+        outcome: What it is of.
+        basis: Attempts made are paid for by those alone that are still without success.
+        fitting: What a success is worth, and the price table.
+        cost: The cost law of the same runs.
+        runs: The runs that two values have.
+
+    Raises:
+        NotEnoughData: Fewer than 100 runs at two values, or the outcome is the cost.
+    """
     if runs < ESTABLISHED_RUNS:
         raise NotEnoughData(
             f"a knee needs {ESTABLISHED_RUNS} runs at each of two values, the second best supported has {runs}"
         )
-    outcome = heading["outcome"]
-    price = price_of(curve.average.points.x, heading["dimension"], outcome, cost, fitting)
+    price = price_of(curve.average.points.x, dimension, outcome, cost, fitting)
+    if by_hazards(dimension, outcome, basis):
+        # One more allowed attempt is made, and paid for, by the runs alone that have not succeeded by then.
+        price = replace(price, threshold=price.threshold * (1 - curve.average.mean[: len(price.threshold)]))
     return find_knee(curve.average, price, less_is_better=outcome in LESS_IS_BETTER)
 
 
-def _status(runs: int, curve: Curve | None, *, category: bool) -> str:
+def status_of(runs: int, curve: Curve | None, *, category: bool) -> str:
+    """Say how much the runs allow, by how many at least two values have, and by the evidence for a trend."""
     if runs < EXPLORATORY_RUNS:
         return "insufficient"
     if curve is None and not category:

@@ -4,17 +4,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from analytics.exploration import (
-    MIN_CLUSTERS,
-    SUPPORT,
-    Association,
-    Exploration,
-    Missing,
-    Sensitivity,
-    Spread,
-)
+from analytics.exploration import SUPPORT, Association, Exploration, Missing, Spread
 from analytics.lint import LIMITS, NARROW
-from analytics.sentences import DIMENSION_WORDS, OUTCOME_WORDS, count, listed, slot_words, value_text
+from analytics.repeats import Trials
+from analytics.sensitivity import MIN_CLUSTERS, Sensitivity
+from analytics.sentences import DIMENSION_WORDS, OUTCOME_WORDS, count, listed, outcome_text, slot_words, value_text
 from models.contexts import GLOBAL
 from models.dimensions import LESS_IS_BETTER, LIVE_OUTCOMES, Basis, Dimension, Outcome
 
@@ -45,7 +39,7 @@ def learnable(exploration: Exploration, context: str = GLOBAL) -> Learnable:
     """
     spreads = [spread for spread in exploration.spreads if spread.context == context]
     return Learnable(
-        can=tuple(_can(exploration)),
+        can=(*_can(exploration), *map(trials_text, exploration.trials[:NAMED])),
         cannot=(*_absent(exploration, spreads), *_too_weak(exploration)),
         mind=(
             *_entangled(exploration.associations),
@@ -69,6 +63,28 @@ def effect_text(one: Sensitivity) -> str:
         points = 100 * one.least_total
         return f"{points:.0f} points" if points >= 10 else f"{points:.1f} points"  # noqa: PLR2004 - two digits
     return f"{one.least_total:.2g}"
+
+
+def trials_text(one: Trials) -> str:
+    """Say what repeated trials brought, and what twice as many would bring."""
+
+    def rate(value: float) -> str:
+        return outcome_text(Outcome.SUCCESS, value)
+
+    last = one.rates[-1]
+    where = f"At {one.setting}, " if one.setting else ""
+    told = (
+        f"{where}{count(one.tasks, 'task')} with at least {one.trials} trials each: one trial solves "
+        f"{rate(one.rates[0].any_of.estimate)}, at least one of {one.trials} solves {rate(last.any_of.estimate)}, "
+        f"and all {one.trials} solve {rate(last.all_of.estimate)}"
+    )
+    ahead = one.forecast
+    if ahead is None:
+        return f"{told}."
+    return (
+        f"{told}; of as many new tasks {one.forecast_trials} trials would solve {rate(ahead.estimate)} "
+        f"({rate(ahead.lo)} to {rate(ahead.hi)} in 95 of 100 cases)."
+    )
 
 
 def _can(exploration: Exploration) -> Iterator[str]:

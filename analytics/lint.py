@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 
+from analytics.averaging import SATURATED
 from analytics.sentences import (
     coherent,
     count,
@@ -106,8 +107,14 @@ def _support(law: Law) -> Iterator[str]:
 
 def _lack_of_fit(law: Law) -> Iterator[str]:
     fit = law.published
-    if fit is not None and fit.lack_of_fit is not None and fit.lack_of_fit < LACK_OF_FIT:
-        p = "p < 0.0001" if fit.lack_of_fit < 1e-4 else f"p = {fit.lack_of_fit:.2g}"  # noqa: PLR2004 - as written
+    if fit is None:
+        return
+    least = fit.lack_of_fit
+    p = "" if least is None else "p < 0.0001" if least < 1e-4 else f"p = {least:.2g}"  # noqa: PLR2004 - as written
+    if fit.family == SATURATED:
+        best = f" (the best: {p})" if p else ""
+        yield f"No family of curves describes the means{best}: the curve is the means themselves."
+    elif least is not None and least < LACK_OF_FIT:
         yield f"The family {fit.family} misses the means at the values ({p})."
 
 

@@ -1,25 +1,31 @@
 """The published law: an average of families over one dimension, in words and numbers that a reader can act on."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from msgspec import structs
 from scipy.special import ndtr
 
 from analytics.averaging import SATURATED, Average, average
 from analytics.confidence_sequences import e_value
 from analytics.families import ATTEMPT_CURVES, CURVES, LOG_CURVES, LOG_NAMES, SCALABILITY
 from analytics.hazards import AttemptCounts, fit_hazards
-from analytics.intervals import bonferroni, z_quantile
+from analytics.intervals import bonferroni, t_quantile, z_quantile
 from analytics.knees import Price, economic_price, fixed_price, rounded
 from analytics.moments import Floats, Ints
 from analytics.parameters import parameters
 from analytics.points import Points, clustered, independent
+from analytics.promise import shrink
+from analytics.standardisation import StandardisedMeans
 from models.dimensions import LESS_IS_BETTER, Basis, Dimension, Outcome
 from models.errors import NotEnoughData
-from models.laws import CurvePoint, Estimate, Published
+from models.laws import CurvePoint, Estimate, Promise, Published
 
 CURVE_POINTS = 64
+SUPPORTED_RUNS = 30
+"""Runs that a value needs to be a point of the curve; with fewer it is shown in the table only."""
+
 TRIES = frozenset({Dimension.ATTEMPTS, Dimension.AGENT_COUNT, Dimension.PARALLELISM_LEVEL})
 """Dimensions that may count independent tries, any of which is enough."""
 
@@ -96,38 +102,129 @@ class Curve:
     average: Average
     trend: Estimate
     e_value: float
+    noise: Floats | None = None
 
 
 def publish(means: Means, dimension: Dimension, outcome: Outcome, basis: Basis, fitting: Fitting) -> Curve:
     """Average the families that an outcome over a dimension may follow.
 
-    Success over attempts made, where only failures are tried again, is fitted from hazards: by runs at risk.
+    Values with fewer than 30 runs stay out of the curve while two have more. Success over attempts made, where only
+    failures are tried again, is fitted from hazards: by runs at risk.
 
     Raises:
         NotEnoughData: Fewer than two values above zero, too few runs, or an outcome that does not vary.
     """
+    if by_hazards(dimension, outcome, basis):
+        method = _method("hazards of attempts", overdispersed=False, errors="independent runs")
+        return _curve_of(_hazard_points(means), dimension, outcome, fitting, method)
+    means = _supported(means)
+    points = _points(means, outcome)
     log = outcome in LESS_IS_BETTER
-    hazards = outcome is Outcome.SUCCESS and (dimension, basis) == (Dimension.ATTEMPTS, Basis.REALISED)
-    points = _hazard_points(means) if hazards else _points(means, outcome)
+    method = _method(
+        "means of ln y" if log else "means",
+        overdispersed=points.overdispersion > 1,
+        errors="independent runs" if means.clusters is None else "clustered errors",
+    )
+    curve = _curve_of(points, dimension, outcome, fitting, method, noise=points.variance * means.n)
+    if not log:
+        return curve
+    factor = _smearing(means, curve.average.curve)
+    return replace(curve, published=structs.replace(curve.published, mean_factor=factor))
+
+
+def publish_adjusted(
+    means: StandardisedMeans, naive: Curve, dimension: Dimension, outcome: Outcome, fitting: Fitting
+) -> Curve:
+    """Average the families over adjusted means, with the covariance that the adjustment gave them.
+
+    What a single run scatters about its mean, and Duan's factor, are those of the naive law.
+
+    Raises:
+        NotEnoughData: Fewer than two values.
+    """
+    kept = np.flatnonzero(means.weight >= SUPPORTED_RUNS)
+    if len(kept) < 2:  # noqa: PLR2004 - a curve
+        kept = np.arange(len(means.mean))
+    covariance = means.covariance[np.ix_(kept, kept)]
+    points = Points(
+        x=np.exp(means.ln_x[kept]),
+        mean=means.mean[kept],
+        variance=np.diag(covariance).copy(),
+        covariance=covariance,
+        runs=float(means.weight.sum()),
+        stretch=t_quantile(means.dof) / z_quantile(),
+    )
+    noise = None if naive.noise is None else np.full(len(kept), float(np.median(naive.noise)))
+    method = _method("means at equal complexity (AIPW)", overdispersed=False, errors="errors of the adjustment")
+    curve = _curve_of(points, dimension, outcome, fitting, method, noise=noise)
+    factor = naive.published.mean_factor
+    return replace(curve, published=structs.replace(curve.published, mean_factor=factor))
+
+
+def by_hazards(dimension: Dimension, outcome: Outcome, basis: Basis) -> bool:
+    """Tell whether a law of attempts made is fitted from hazards: success stops them."""
+    return (dimension, outcome, basis) == (Dimension.ATTEMPTS, Outcome.SUCCESS, Basis.REALISED)
+
+
+def _curve_of(
+    points: Points,
+    dimension: Dimension,
+    outcome: Outcome,
+    fitting: Fitting,
+    method: str,
+    *,
+    noise: Floats | None = None,
+) -> Curve:
+    """Average the families over points; `noise` [m] is the variance of a single run at each."""
+    log = outcome in LESS_IS_BETTER
     names = curve_families(dimension, outcome)
     law = average(points, names, draws=fitting.draws, bounds=None if log else (0.0, 1.0))
     trend = trend_of(points)
-    factor = _smearing(means, law.curve) if log else None
     published = Published(
         family=_name(law.best, log=log) if law.described else SATURATED,
         weights={_name(name, log=log): weight for name, weight in law.weights.items()},
         params=parameters(law) if law.described else {},
-        curve=_curve(law, means, outcome, log=log, single=not hazards),
-        method=_method(means, points, log=log, hazards=hazards),
+        curve=_curve(law, None if outcome is Outcome.SUCCESS else noise, log=log),
+        method=method,
         direction=direction(law),
         change=_change(law),
         scale="median" if log else "mean",
-        mean_factor=factor,
         lack_of_fit=law.lack_of_fit,
         overdispersion=points.overdispersion,
     )
     evidence = float(e_value(trend.estimate, trend.se, 1 / TUNED_SE[log] ** 2))
-    return Curve(published, law, trend, evidence)
+    return Curve(published, law, trend, evidence, noise)
+
+
+def _supported(means: Means) -> Means:
+    """Leave out the values with fewer than 30 runs, if two have more: they are shown, not fitted."""
+    kept = np.flatnonzero(means.n >= SUPPORTED_RUNS)
+    if len(kept) < 2 or len(kept) == len(means.n):  # noqa: PLR2004 - a curve
+        return means
+    clusters = means.clusters
+    if clusters is not None:
+        place = np.full(len(means.n), -1)
+        place[kept] = np.arange(len(kept))
+        rows = np.flatnonzero(place[clusters.value] >= 0)
+        clusters = Clusters(place[clusters.value[rows]], clusters.cluster[rows], clusters.n[rows], clusters.mean[rows])
+    return Means(means.x[kept], means.n[kept], means.mean[kept], means.m2[kept], means.level[kept], clusters)
+
+
+def promise_of(points: Points, *, less_is_better: bool) -> Promise:
+    """Promise what the best value gains over the smallest, its mean shrunk towards all values' common mean.
+
+    References:
+        Smith and Winkler (2006), "The Optimizer's Curse".
+    """
+    observed = -points.mean if less_is_better else points.mean
+    shrunk = shrink(observed, np.diag(points.covariance).copy())
+    best = int(np.argmax(shrunk.mean))
+    return Promise(
+        value=rounded(float(points.x[best])),
+        over=rounded(float(points.x[0])),
+        gain=shrunk.difference(best, 0),
+        raw=float(observed.max() - observed[0]),
+    )
 
 
 def trend_of(points: Points) -> Estimate:
@@ -261,13 +358,12 @@ def _smearing(means: Means, curve: Floats) -> float:
     return float(means.n @ (means.level / fitted)) / float(means.n.sum())
 
 
-def _curve(law: Average, means: Means, outcome: Outcome, *, log: bool, single: bool) -> list[CurvePoint]:
+def _curve(law: Average, noise: Floats | None, *, log: bool) -> list[CurvePoint]:
     m = len(law.points.x)
     lo, hi = law.interval()
     band_lo, band_hi = law.band()
     columns = [law.points.x, law.curve, lo, hi, band_lo, band_hi]
-    if single and outcome is not Outcome.SUCCESS:
-        noise = law.points.variance * means.n
+    if noise is not None:
         half = z_quantile() * np.sqrt(noise + (law.draws.std(axis=0) * law.points.stretch) ** 2)
         columns += [law.curve - half, law.curve + half]
     shown = np.unique(np.linspace(0, m - 1, min(m, CURVE_POINTS)).round().astype(np.int64))
@@ -281,8 +377,6 @@ def _change(law: Average) -> Estimate:
     return Estimate(estimate, se, lo, hi)
 
 
-def _method(means: Means, points: Points, *, log: bool, hazards: bool) -> str:
-    what = "hazards of attempts" if hazards else ("means of ln y" if log else "means")
-    errors = "clustered errors" if means.clusters is not None else "independent runs"
-    criterion = "QAICc" if points.overdispersion > 1 else "AICc"
+def _method(what: str, *, overdispersed: bool, errors: str) -> str:
+    criterion = "QAICc" if overdispersed else "AICc"
     return f"families fitted to {what} by weighted least squares, {criterion} average, bootstrap of the means, {errors}"

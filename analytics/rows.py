@@ -104,7 +104,7 @@ def fit_rows(
             heading,
             fitting,
             cost,
-        )
+        )[0]
     keys, place = np.unique(np.stack((bin_id, binned)), axis=1, return_inverse=True)
     place = place.reshape(-1)
     stand_in = x.copy()
@@ -117,7 +117,7 @@ def fit_rows(
         heading,
         fitting,
         cost,
-    )
+    )[0]
 
 
 def row_line(g: Floats, y: Floats, stand_in: Floats, level: float = LEVEL) -> Line:

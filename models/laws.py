@@ -144,6 +144,19 @@ class Knee(Struct, frozen=True, omit_defaults=True):
     diminishing_returns: float | None = None
 
 
+class Promise(Struct, frozen=True):
+    """What the best value may be said to gain over the smallest one, shrunk: the best of noisy means promises too much.
+
+    `gain` is positive where the value is better, on the scale of the fit (ln y for time and cost); `raw` is what the
+    means themselves say.
+    """
+
+    value: float
+    over: float
+    gain: Estimate
+    raw: float
+
+
 class UniversalScalability(Struct, frozen=True, omit_defaults=True):
     """T(p) = first (1 + contention (p - 1) + coherence p (p - 1)) / p; `optimum` is the p of least time, if any."""
 
@@ -235,8 +248,8 @@ class Drift(Struct, frozen=True, omit_defaults=True):
         limit: P(false alarm within T buckets) <= T / limit.
         buckets: Buckets it has judged.
         since: Start of the bucket at which it sounded (RFC 3339).
-        cause: law (the outcome at equal settings changed), price (cost alone), mix (the settings moved, the law did
-            not), or none.
+        cause: law (the outcome at equal settings changed), price (cost alone), mix (settings or
+            complexity moved, the law did not), or none.
     """
 
     alarm: bool
@@ -299,6 +312,7 @@ class Law(Struct, frozen=True, omit_defaults=True):
     power: PowerMean | None = None
     published: Published | None = None
     knee: Knee | None = None
+    promise: Promise | None = None
     scalability: UniversalScalability | None = None
     adjusted: Adjusted | None = None
     confounding_gap: float | None = None

@@ -12,7 +12,6 @@ import pytest
 from agents.raw_laws import RawRuns, Wanted, axis_of
 from agents.refits import MERGED, RunColumns, choose_basis, refit_live
 from agents.verify import Part, compare
-from analytics.adjustment import evidence
 from analytics.laws import explained
 from analytics.simulation import simulate
 from analytics.world import confounded_world
@@ -82,8 +81,7 @@ def law(events: list[dict[str, Any]], settings: Settings) -> Law:
     (law,) = raw.laws(Wanted("global", Dimension.AGENT_COUNT, Outcome.SUCCESS))
     adjusted = refit_live(columns_of(events), law, settings).adjusted
     assert adjusted is not None
-    known = evidence(adjusted, settings.complexity_reliability)
-    return explained(msgspec.structs.replace(law, adjusted=adjusted, confounding_gap=adjusted.gap, evidence=known))
+    return explained(msgspec.structs.replace(law, adjusted=adjusted, confounding_gap=adjusted.gap))
 
 
 def differing(parts: list[Part]) -> set[str]:

@@ -260,6 +260,75 @@ def test_another_mix_of_settings_is_seen_in_the_mean_of_ln_x_and_not_in_the_law(
     assert np.isnan(z[0, :, 1]).all()
 
 
+def harder(seed: int) -> tuple[list[Floats], list[Floats], list[Floats]]:
+    """Draw g, y = .5 + .1 g - .8 z + noise and z bucket by bucket: z moves from .3 to .6 at half of 60, g with it."""
+    rng = np.random.default_rng(seed)
+    g, y, z = list[Floats](), list[Floats](), list[Floats]()
+    for bucket in range(60):
+        z.append((0.3 if bucket < 30 else 0.6) + rng.uniform(-0.2, 0.2, 30))
+        g.append(np.log(LEVELS[rng.binomial(5, z[-1])]))
+        y.append(0.5 + 0.1 * g[-1] - 0.8 * z[-1] + rng.normal(0, 0.2, 30))
+    return g, y, z
+
+
+def of_three(*columns: list[Floats]) -> tuple[Floats, Floats, Floats]:
+    """Reduce the columns of one law to n [1, T], means [1, T, v] and co-moments [1, T, v, v]."""
+    rows = [np.column_stack(parts) for parts in zip(*columns, strict=True)]
+    n = np.array([[float(len(row)) for row in rows]])
+    products = [np.cov(row, rowvar=False, bias=True) * len(row) for row in rows]
+    return n, np.array([[row.mean(axis=0) for row in rows]]), np.array([products])
+
+
+def test_outcomes_net_of_complexity_are_those_of_the_raw_rows() -> None:
+    """Statsmodels' coefficient of z, with a constant for each bucket, taken off every row gives the same moments."""
+    g, y, z = harder(15)
+    buckets = Buckets.net(*of_three(g, y, z))
+    constants = np.kron(np.eye(60), np.ones((30, 1)))
+    design = np.column_stack((np.concatenate(z), np.concatenate(g), constants))
+    coefficient = float(sm.OLS(np.concatenate(y), design).fit().params[0])
+    assert coefficient == pytest.approx(-0.8, abs=0.1)
+    net = [one - coefficient * other for one, other in zip(y, z, strict=True)]
+    expected = Buckets.from_moments(*of_three(g, net))
+    np.testing.assert_array_equal(buckets.n, expected.n)
+    np.testing.assert_allclose(buckets.mean, expected.mean, rtol=1e-9)
+    np.testing.assert_allclose(buckets.comoment, expected.comoment, rtol=1e-9, atol=1e-9)
+
+
+def test_harder_tasks_are_seen_in_the_mean_of_complexity_and_not_in_the_law() -> None:
+    """When complexity moves, and the settings with it, what is left at equal complexity stands; the raw law sounds."""
+    g, y, z = harder(16)
+    n, mean, comoment = of_three(g, y, z)
+    starts = list(range(60))
+    net, _ = judge(Buckets.net(n, mean, comoment), starts, 60)
+    raw, _ = judge(Buckets.from_moments(n, mean[..., :2], comoment[..., :2, :2]), starts, 60)
+    tasks, _ = judge(Buckets.of_means(n, mean[..., 2], comoment[..., 2, 2]), starts, 60)
+    assert not net.drift(0).alarm
+    assert raw.drift(0).alarm
+    assert tasks.drift(0).alarm
+    assert 30 <= tasks.since[0] < 33
+
+
+def test_complexity_that_the_setting_determines_or_that_does_not_vary_takes_nothing_away() -> None:
+    """With z a multiple of g, the same everywhere, or not there, the outcome stays as it is."""
+    g, y, _ = harder(17)
+    n, mean, comoment = of_three(g, y)
+    expected = Buckets.from_moments(n, mean, comoment)
+    for z in ([0.1 * part for part in g], [np.full(30, 0.4)] * 60, [np.zeros(30)] * 60):
+        buckets = Buckets.net(*of_three(g, y, z))
+        np.testing.assert_allclose(buckets.mean, expected.mean, rtol=1e-12)
+        np.testing.assert_allclose(buckets.comoment, expected.comoment, rtol=1e-12, atol=1e-12)
+
+
+def test_outcomes_that_complexity_explains_to_the_last_digit_have_no_variance() -> None:
+    """A line in z leaves exactly nothing, which no bucket can be judged by, instead of rounding."""
+    g, _, z = harder(18)
+    buckets = Buckets.net(*of_three(g, [0.9 - 0.8 * part for part in z], z))
+    np.testing.assert_array_equal(buckets.comoment[..., 2], 0)
+    detector, _ = judge(buckets, list(range(60)), 60)
+    with pytest.raises(NotEnoughData, match="none was judged"):
+        detector.drift(0)
+
+
 @pytest.mark.parametrize(
     ("outcome", "moved", "mix_moved", "cause"),
     [

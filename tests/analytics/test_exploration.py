@@ -1,5 +1,6 @@
 """Exploration: figures against brute force, scipy and planted truths, and the sentences that they become."""
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 from scipy import stats
 
 from analytics.association import correlation, correlation_ratio, likeness
-from analytics.exploration import Exploration, Sample, explore
+from analytics.exploration import Exploration, explore
 from analytics.learnable import Learnable, effect_text, learnable
 from analytics.moments import Floats
+from analytics.sample import Sample
 from models.contexts import GLOBAL
 from models.dimensions import LIVE_OUTCOMES, Basis, Dimension, Outcome
 from models.errors import NotEnoughData
@@ -31,6 +33,7 @@ def sample(size: int, **fields: Any) -> Sample:  # noqa: ANN401 - columns by nam
         complexity=fields.get("complexity", np.full(size, np.nan)),
         groups=groups | fields.get("groups", {}),
         contexts={GLOBAL: np.arange(size)} | fields.get("contexts", {}),
+        names=fields.get("names", {}),
     )
 
 
@@ -185,6 +188,66 @@ def test_repeats_say_whether_tasks_are_compared_with_themselves() -> None:
         "Few tasks were run at several values of the iteration limit (0%): difficulty may explain the law." in said.mind
     )
     assert any(text.startswith("40 task ids occur with several") for text in said.mind)
+
+
+def test_repeated_trials_are_rated_at_each_setting_alone() -> None:
+    """Any and all of k are those of every draw of k trials; settings and models are kept apart, thin ones left out."""
+    rng = np.random.default_rng(6)
+    # 30 tasks of 3 trials at 2 agents; at 5 agents 15 of 4 and 10 of 2; 19 at 9 agents; the other model once a task.
+    sizes = [*[(2.0, 0, task, 3) for task in range(30)], *[(5.0, 0, task, 4 - 2 * (task < 10)) for task in range(25)]]
+    sizes += [*[(9.0, 0, task, 2) for task in range(19)], *[(2.0, 1, task, 1) for task in range(30)]]
+    agents, model, task = (np.array([row[at] for row in sizes for _ in range(int(row[3]))]) for at in range(3))
+    success = (rng.random(len(agents)) < 0.2 + 0.6 * task / 30).astype(np.float64)
+    found, said = explored(
+        len(agents),
+        dimensions={AGENTS: agents, USED: rng.integers(1, 9, len(agents)).astype(np.float64)},
+        outcomes={Outcome.SUCCESS: success},
+        groups={"task_id": task.astype(np.int64), "model": model.astype(np.int64)},
+        names={"model": ["m1", "m2"]},
+    )
+    told = [(one.setting, one.tasks, one.trials, one.forecast_trials) for one in found.trials]
+    assert told == [("agents 2 and model m1", 30, 3, 6), ("agents 5 and model m1", 25, 2, 4)]
+    for one, x in zip(found.trials, (2.0, 5.0), strict=True):
+        inside = (agents == x) & (model == 0)
+        counts = [success[inside & (task == name)].tolist() for name in np.unique(task[inside])]
+        assert [rate.k for rate in one.rates] == list(range(1, one.trials + 1))
+        for rate in one.rates:
+            draws = [list(combinations(trials, rate.k)) for trials in counts if len(trials) >= one.trials]
+            some = np.mean([np.mean([any(draw) for draw in drawn]) for drawn in draws])
+            every = np.mean([np.mean([all(draw) for draw in drawn]) for drawn in draws])
+            assert (rate.any_of.estimate, rate.all_of.estimate) == pytest.approx((some, every))
+    assert said.can[-2].startswith("At agents 2 and model m1, 30 tasks with at least 3 trials each: one trial solves ")
+    assert found.repeats is not None
+
+
+def test_twice_the_trials_are_forecast() -> None:
+    """Chances uniform over tasks: 8 trials solve 1 - 1/9 of them, and shares of new tasks lie in the interval."""
+    rng = np.random.default_rng(12)
+    task = np.repeat(np.arange(400), 4)
+    success = (rng.random(1600) < rng.random(400)[task]).astype(np.float64)
+    found, said = explored(1600, outcomes={Outcome.SUCCESS: success}, groups={"task_id": task})
+    (one,) = found.trials
+    assert (one.setting, one.tasks, one.forecast_trials) == ("", 400, 8)
+    assert one.forecast is not None
+    assert one.forecast.estimate == pytest.approx(8 / 9, abs=0.02)
+    shares = (rng.random((2000, 400, 1)) > rng.random((2000, 400, 8))).any(axis=2).mean(axis=1)
+    assert np.mean((one.forecast.lo <= shares) & (shares <= one.forecast.hi)) > 0.9
+    assert "; of as many new tasks 8 trials would solve 8" in said.can[-1]
+
+
+def test_many_trials_are_told_at_powers_of_two() -> None:
+    """Twenty trials: 1, 2, 4, 8, 16 and the last; nineteen tasks, or tasks tried once, are none."""
+
+    def trials(tasks: int, each: int) -> list[list[int]]:
+        task = np.repeat(np.arange(tasks), each)
+        found, _ = explored(
+            len(task), outcomes={Outcome.SUCCESS: np.arange(len(task)) % 3 == 0}, groups={"task_id": task}
+        )
+        return [[rate.k for rate in one.rates] for one in found.trials]
+
+    assert trials(20, 20) == [[1, 2, 4, 8, 16, 20]]
+    assert trials(19, 20) == []
+    assert trials(40, 1) == []
 
 
 def test_values_of_one_model_only_are_told() -> None:

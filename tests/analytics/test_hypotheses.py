@@ -8,9 +8,10 @@ import pytest
 
 from analytics.cells import Cells, law_cells
 from analytics.families import CURVES
-from analytics.hypotheses import HYPOTHESES, Finding, Verdict, confront
+from analytics.hypotheses import HYPOTHESES, Verdict, confront
 from analytics.laws import fit_law
 from analytics.moments import Floats
+from analytics.rulings import Finding
 from models.dimensions import Basis, Dimension, Outcome, Variable
 from models.laws import (
     Adjusted,
@@ -186,6 +187,52 @@ def test_what_cannot_carry_a_finding_is_undetermined(
     verdict = judged(name, law(*LAWS[name], direction, LEVEL, **fields))
     assert verdict.finding is UNDETERMINED
     assert why in verdict.why
+
+
+TURNED = Adjusted("", exponent(-0.8, -0.6).exponent, exponent(0.1, 0.3).exponent, 0.9, 9, 9, sign_differs=True)
+
+
+@pytest.mark.parametrize("evidence", ["associational", "adjusted", "randomised"])
+def test_a_live_curve_whose_sign_turns_decides_nothing(evidence: str) -> None:
+    """A live curve is that of the runs as they stand, whatever grade of evidence its adjusted slope has."""
+    found = law(*LAWS["agents"], "falls", LEVEL, tier="live", evidence=evidence, adjusted=TURNED)
+    verdict = judged("agents", found)
+    assert verdict.finding is UNDETERMINED
+    assert "turns its sign" in verdict.why
+
+
+@pytest.mark.parametrize(("direction", "finding"), [("rises", SUPPORTED), ("falls", REFUTED)])
+@pytest.mark.parametrize("evidence", ["adjusted", "randomised"])
+def test_an_audited_curve_within_equals_decides_though_the_naive_slope_differs(
+    evidence: str, direction: str, finding: Finding
+) -> None:
+    """What an adjusted law publishes is compared within equals already: that the runs as they stand differ is past."""
+    found = law(*LAWS["agents"], direction, LEVEL, evidence=evidence, adjusted=TURNED)
+    assert judged("agents", found).finding is finding
+
+
+def test_an_adjusted_law_of_time_is_judged_on_its_adjusted_exponent() -> None:
+    """The power fit and the law of parallelism are those of the runs as they stand; a live law goes by these."""
+    parts: dict[str, Any] = {
+        "power": exponent(-1.5, -1.1),
+        "scalability": UniversalScalability(RISES, exponent(-0.1, 0.1).exponent, exponent(-0.1, 0.1).exponent),
+        "adjusted": Adjusted("", exponent(-0.8, -0.6).exponent, exponent(-1.5, -1.1).exponent, -0.6, 9, 9),
+    }
+    verdict = judged("parallelism", law(*LAWS["parallelism"], "falls", **parts))
+    assert verdict.finding is SUPPORTED
+    assert (verdict.figures["exponent_lo"], verdict.figures["exponent_hi"]) == (-0.8, -0.6)
+    assert judged("parallelism", law(*LAWS["parallelism"], "falls", tier="live", **parts)).finding is REFUTED
+    sure = parts | {"scalability": UniversalScalability(RISES, RISES, RISES), "adjusted": TURNED}
+    assert "contention" not in judged("parallelism", law(*LAWS["parallelism"], "falls", **sure)).why
+    # Success has no logarithm: without a power law among its families, its adjusted curve has no exponent.
+    rising = law(*LAWS["agents"], power=exponent(0.1, 0.3), adjusted=TURNED)
+    assert "exponent" not in judged("agents", rising).figures
+
+
+def test_means_that_no_curve_describes_are_called_so() -> None:
+    """The saturated law is the means at the values, and no family."""
+    found = law(*LAWS["model size"], weights={"saturated": 0.9, "power": 0.1})
+    assert judged("model size", found).why.endswith("the most has no curve but the means themselves (90%)")
 
 
 def test_an_exploratory_law_decides_only_with_a_narrow_interval() -> None:

@@ -27,10 +27,10 @@ def rows(**runs: int) -> list[ValueRow]:
     return [ValueRow(n=n, mean=0.5, lo=0.4, hi=0.6, x=float(name[1:])) for name, n in runs.items()]
 
 
-def published(**fields: Any) -> Published:  # noqa: ANN401 - any field
+def published(family: str = "linear", **fields: Any) -> Published:  # noqa: ANN401 - any field
     """Make a curve over 1 to 8."""
     curve = [CurvePoint(x, 0.5, 0.4, 0.6) for x in (1.0, 2.0, 4.0, 8.0)]
-    return Published("linear", {"linear": 1.0}, {}, curve, "", **fields)
+    return Published(family, {family: 1.0}, {}, curve, "", **fields)
 
 
 def law(**fields: Any) -> Law:  # noqa: ANN401 - any field
@@ -119,6 +119,18 @@ def test_a_sound_law_has_no_remarks() -> None:
         (
             {"published": published(lack_of_fit=1e-12)},
             "The family linear misses the means at the values (p < 0.0001).",
+        ),
+        (
+            {"published": published("saturated", lack_of_fit=0.004)},
+            "No family of curves describes the means (the best: p = 0.004): the curve is the means themselves.",
+        ),
+        (
+            {"published": published("saturated", lack_of_fit=1e-12)},
+            "No family of curves describes the means (the best: p < 0.0001): the curve is the means themselves.",
+        ),
+        (
+            {"published": published("saturated")},
+            "No family of curves describes the means: the curve is the means themselves.",
         ),
         ({"validation": holdout(0.2, 4000)}, "On held-out runs the law reaches 20% of what can be explained."),
         (

@@ -14,7 +14,7 @@ from analytics.families import ATTEMPT_CURVES, CURVES, LOG_CURVES
 from analytics.hazards import AttemptCounts, fit_hazards
 from analytics.moments import Floats
 from analytics.points import independent
-from analytics.published import Clusters, Curve, Fitting, Means, price_of, publish, trend_of, trend_p
+from analytics.published import Clusters, Curve, Fitting, Means, price_of, promise_of, publish, trend_of, trend_p
 from models.dimensions import LESS_IS_BETTER, Basis, Dimension, Outcome
 from models.errors import NotEnoughData
 from models.laws import CurvePoint, Published
@@ -343,3 +343,26 @@ def test_the_change_is_from_the_smallest_to_the_largest_value() -> None:
     assert (change.estimate, change.se, change.lo, change.hi) == found.average.contrast(0, 5)
     law = average(found.average.points, CURVES, bounds=(0.0, 1.0))
     assert law.mean == pytest.approx(found.average.mean)
+
+
+def test_the_promise_of_a_flat_truth_is_a_fraction_of_what_the_means_say() -> None:
+    """Over 200 flat streams of 30 runs a value the best of six seems to gain .11, and is promised to gain under .03."""
+    rng = np.random.default_rng(77)
+    x, n = np.array([1.0, 2, 3, 4, 6, 8]), np.full(6, 30.0)
+    promised, raw = [], []
+    for _ in range(200):
+        mean = rng.binomial(30, 0.5, 6) / 30
+        told = promise_of(independent(x, n, mean, n * mean * (1 - mean), binary=True), less_is_better=False)
+        promised.append(told.gain.estimate)
+        raw.append(told.raw)
+    assert np.mean(raw) > 0.09
+    assert np.mean(promised) < 0.03
+
+
+def test_the_promise_of_a_fall_in_time_is_a_gain() -> None:
+    """Where less is better the largest value is promised, by what its log falls."""
+    x, n = np.array([1.0, 2, 4, 8]), np.full(4, 400.0)
+    mean = 5 - 0.7 * np.log(x)
+    told = promise_of(independent(x, n, mean, n * 0.25, binary=False), less_is_better=True)
+    assert (told.value, told.over) == (8, 1)
+    assert told.gain.estimate == pytest.approx(0.7 * np.log(8), rel=0.05)

@@ -5,6 +5,7 @@ import math
 import re
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from models.laws import Adjusted, CurvePoint, Drift, Estimate, Knee, Law, Poolin
 
 DIRECTIONS = ("rises", "falls", "rises then falls", "falls then rises", "no effect", "undetermined")
 AGENTS = (1.0, 2.0, 4.0, 8.0)
+CHANGE = Estimate(0.3, 0.04, 0.22, 0.38)
 
 
 def published(direction: str, mean: tuple[float, ...] = (0.4, 0.5, 0.6, 0.7), **fields: Any) -> Published:  # noqa: ANN401
@@ -146,6 +148,35 @@ def test_a_sign_that_turns_is_told_from_the_side_of_the_claim(direction: str, to
         "m", Estimate(0.1, 0.01, 0.08, 0.12), Estimate(-0.2, 0.01, -0.22, -0.18), -0.3, 9, 9, sign_differs=True
     )
     assert sentence(law(direction, adjusted=adjusted)).endswith(told)
+
+
+def test_an_audited_adjusted_law_tells_its_own_change_and_a_live_one_an_association() -> None:
+    """Of the same confounded runs: the audited curve is the adjusted one, the live one is that of the runs."""
+    turned = Adjusted(
+        "m", Estimate(0.1, 0.01, 0.08, 0.12), Estimate(-0.2, 0.01, -0.22, -0.18), -0.3, 9, 9, sign_differs=True
+    )
+    audited = law(evidence="adjusted", adjusted=turned)
+    assert sentence(audited) == (
+        "Success rises with agents, +30 points [+22, +38] from 1 to 8; another agent pays up to 4 [3, 5], and beyond "
+        "that it costs more than it brings. Adjusted for complexity, 12,400 runs; without adjusting for complexity it "
+        "would look like a fall."
+    )
+    naive = published("falls", (0.7, 0.6, 0.5, 0.4))
+    live = law(tier="live", adjusted=turned, published=naive, knee=None)
+    assert sentence(live) == (
+        "Success falls with agents, -30 points [-38, -22] from 1 to 8. An association, not yet a cause, 12,400 runs; "
+        "at equal complexity it is a rise."
+    )
+    alike = msgspec.structs.replace(turned, naive=turned.slope, gap=0.0, sign_differs=False)
+    assert sentence(law(tier="live", adjusted=alike)).endswith(". An association, not yet a cause, 12,400 runs.")
+
+
+def test_means_that_no_family_describes_read_like_any_law() -> None:
+    """The change is that between the outer means; no word is said of a curve."""
+    means = Published("saturated", {"saturated": 0.9}, {}, published("rises").curve, "families", "rises", CHANGE)
+    assert sentence(law(published=means, knee=None)) == (
+        "Success rises with agents, +30 points [+22, +38] from 1 to 8. An association, not yet a cause, 12,400 runs."
+    )
 
 
 def test_standing_comes_first() -> None:
