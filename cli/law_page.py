@@ -186,7 +186,8 @@ def _drift(drift: Drift) -> Iterator[str]:
     if drift.alarm:
         yield f"ALARM since {drift.since or 'an unknown bucket'}, cause: {drift.cause}; {share}"
     else:
-        yield f"none; {share}"
+        cause = "" if drift.cause == "none" else f", cause: {drift.cause}"
+        yield f"none{cause}; {share}"
 
 
 def _pooling(pooling: Pooling) -> Iterator[str]:

@@ -193,6 +193,14 @@ def test_the_page_says_how_the_law_did_on_what_it_had_not_seen(make_law: Make) -
         assert part in told
 
 
+def test_the_page_says_that_only_the_mix_has_moved(make_law: Make) -> None:
+    """Without an alarm a cause is told where there is one, and no word of causes where there is none."""
+    quiet = Drift(alarm=False, evidence=3.5, limit=10_000, buckets=20)
+    assert "none; evidence 3.5 of 10,000 after 20 buckets" in page(make_law(drift=quiet))
+    moved = page(make_law(drift=msgspec.structs.replace(quiet, cause="mix")))
+    assert "none, cause: mix; evidence 3.5 of 10,000 after 20 buckets" in moved
+
+
 def verification(**fields: object) -> Verification:
     """Make a verification without differences."""
     known: dict[str, object] = {
