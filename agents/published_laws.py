@@ -1,7 +1,9 @@
 """What is published already: laws are numbered on from it, and one that says nothing new is not published again."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -11,6 +13,7 @@ from agents.audit import TIER, AuditHeading, expired
 from models.laws import Law
 
 DIGITS = 9
+NO_DRIFT: Mapping[str, str] = MappingProxyType({})
 ROUNDING = 1e-13
 """Sums in another order differ by this much around zero; a law is new where a digit that means something is."""
 
@@ -20,6 +23,8 @@ class Numbered(msgspec.Struct):
 
     law_id: str
     version: int
+    epoch: int = 1
+    epoch_since: str | None = None
 
 
 class PublishedLaws:
@@ -31,8 +36,11 @@ class PublishedLaws:
         self._by_context: defaultdict[str, set[str]] = defaultdict(set)
         self._epochs: dict[str, tuple[int, str | None]] = {}
 
-    def epoch(self, identifier: str, since: str) -> int:
-        """Number the epoch of a law that began at `since`: the published one if it is that, else the next."""
+    def epoch(self, identifier: str, since: str | None) -> int:
+        """Number the epoch of a law that began at `since`: the published one if it is that, else the next.
+
+        None is the beginning of the runs: the first epoch, or a later one where a drift has turned out to be none.
+        """
         number, began = self._epochs.get(identifier, (1, None))
         return number if began == since else number + 1
 
@@ -41,32 +49,57 @@ class PublishedLaws:
         """The contexts that have laws which are not expired."""
         return sorted(context for context, laws in self._by_context.items() if laws)
 
-    def take(self, key: str, value: bytes | None) -> None:
-        """Take in one record of the topic; a law that cannot be read any more keeps its number alone.
+    def take(self, key: str, value: bytes | None) -> Law | None:
+        """Take in one record of the topic, and give the audited law that it holds, if it holds one.
+
+        A law that cannot be read any more keeps its numbers alone.
 
         Raises:
             msgspec.MsgspecError: The record is no law of any version.
         """
         if not key.endswith(f"|{TIER}"):
-            return
+            return None
         if value is None:
             self._contents.pop(key, None)
             self._by_context[key.partition("|")[0]].discard(key)
-            return
+            return None
         try:
-            self.confirm([msgspec.json.decode(value, type=Law)])
+            law = msgspec.json.decode(value, type=Law)
         except msgspec.ValidationError:
             known = msgspec.json.decode(value, type=Numbered)
             self._versions[known.law_id] = known.version
+            self._epochs[known.law_id] = known.epoch, known.epoch_since
+            return None
+        self.confirm([law])
+        return law
 
-    def renew(self, laws: Iterable[Law], heading: AuditHeading | None = None) -> list[Law]:
-        """Number the laws that say something new; with a heading, withdraw what its context no longer gives."""
-        current = {law.law_id: law for law in laws}
-        gone = [] if heading is None else sorted(self._by_context[heading.context] - current.keys())
-        withdrawn = [expired(identifier, heading) for identifier in gone if heading is not None]
+    def withdrawals(
+        self,
+        heading: AuditHeading,
+        given: Container[str],
+        drifts: Mapping[str, str] = NO_DRIFT,
+        reason: str | None = None,
+    ) -> list[Law]:
+        """Write the records that withdraw the laws of a context which it no longer gives.
+
+        Args:
+            heading: The context, and what the records say besides.
+            given: Ids of the laws that it gives.
+            drifts: By law id: since when the runs are of the law's epoch, where it has drifted.
+            reason: Why; absent: no run of a law's epoch carries its dimension and its outcome.
+        """
+        gone = sorted(name for name in self._by_context.get(heading.context, ()) if name not in given)
+        began = {name: drifts.get(name) for name in gone}
+        return [
+            expired(name, replace(heading, epoch=self.epoch(name, since), since=since), reason)
+            for name, since in began.items()
+        ]
+
+    def renew(self, laws: Iterable[Law]) -> list[Law]:
+        """Number the laws that say something new."""
         return [
             msgspec.structs.replace(law, version=self._versions.get(law.law_id, 0) + 1)
-            for law in [*current.values(), *withdrawn]
+            for law in laws
             if content(law) != self._contents.get(law.law_id)
         ]
 

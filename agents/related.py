@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 
+from analytics.confidence_sequences import ALPHA
 from analytics.laws import explained
 from analytics.multiplicity import Scope, significance
 from analytics.pooling import pool
@@ -17,6 +18,7 @@ from models.errors import NotEnoughData
 from models.laws import Law, Pooling, Transfer, Validation
 
 EXPIRED = "expired"
+POOLING, TRANSFER = "pooling", "validation.transfer"
 MOVED = 0.02
 """A pooled slope is told anew once it has moved by this share of its standard error."""
 
@@ -54,6 +56,37 @@ def related(laws: Mapping[str, Law], before: Mapping[str, Law], scope: Scope = "
     return {name: explained(law) for name, law in told.items()}
 
 
+def as_told(law: Law, before: Law | None) -> Law | None:
+    """Give a law, fitted anew, what its siblings and all other laws made of it before; its own p-value is the new one.
+
+    None where that is of another law: one of another epoch or basis, or with a slope where it had none. Such a law says
+    what is right only once it has been related anew.
+    """
+    if before is None or _kind(law) != _kind(before):
+        return None
+    told = before.validation.transfer if before.validation else None
+    validation = msgspec.structs.replace(law.validation or Validation(), transfer=told) if told else law.validation
+    stands = before.adjusted_significance
+    if stands is not None and law.trend is not None:
+        p = trend_p(law.trend)
+        stands = msgspec.structs.replace(stands, p=p, unadjusted=p <= ALPHA)
+    reasons = {part: before.missing[part] for part in (POOLING, TRANSFER) if part in before.missing}
+    return explained(
+        msgspec.structs.replace(
+            law,
+            pooling=before.pooling,
+            validation=validation,
+            adjusted_significance=stands,
+            missing=law.missing | reasons,
+        )
+    )
+
+
+def _kind(law: Law) -> tuple[object, ...]:
+    known = law.trend is not None and law.trend.se > 0
+    return law.status == EXPIRED, law.epoch, law.epoch_since, law.basis, known, law.e_value is None
+
+
 def _pooled(siblings: list[Law], keys: str, before: Mapping[str, Law]) -> list[Law]:
     slopes = np.array([law.trend.estimate for law in siblings if law.trend is not None])
     variances = np.array([law.trend.se**2 for law in siblings if law.trend is not None])
@@ -64,17 +97,18 @@ def _pooled(siblings: list[Law], keys: str, before: Mapping[str, Law]) -> list[L
             msgspec.structs.replace(law, pooling=_settled(pooled.record(place, keys), before.get(law.law_id)))
             for place, law in enumerate(told)
         ]
-        transfers = leave_one_context_out(slopes, variances)
+        transfers = [_known(before.get(law.law_id), law) for law in told]
+        if None in transfers:
+            # Each context is foretold by a pooling of all others, which costs K times as much as the pooling itself.
+            new = leave_one_context_out(slopes, variances)
+            transfers = [known or each for known, each in zip(transfers, new, strict=True)]
     except NotEnoughData as reason:
-        part = "validation.transfer" if told is not siblings else "pooling"
+        part = TRANSFER if told is not siblings else POOLING
         return [msgspec.structs.replace(law, missing=law.missing | {part: str(reason)}) for law in told]
     return [
         msgspec.structs.replace(
             law,
-            validation=msgspec.structs.replace(
-                law.validation or Validation(),
-                transfer=_known(before.get(law.law_id), law) or transfer,
-            ),
+            validation=msgspec.structs.replace(law.validation or Validation(), transfer=transfer),
         )
         for law, transfer in zip(told, transfers, strict=True)
     ]
@@ -88,7 +122,7 @@ def _foretold(laws: list[Law], siblings: list[Law], keys: str, before: Mapping[s
     try:
         pooled = pool(np.array([slope.estimate for slope in slopes]), np.array([slope.se**2 for slope in slopes]))
     except NotEnoughData as reason:
-        return [msgspec.structs.replace(law, missing=law.missing | {"pooling": str(reason)}) for law in laws]
+        return [msgspec.structs.replace(law, missing=law.missing | {POOLING: str(reason)}) for law in laws]
     start = Pooling(
         slope=pooled.new_context(),
         between_sd=pooled.between_sd,

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -17,19 +17,22 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from agents.audit import AuditHeading
 from agents.published_laws import PublishedLaws
-from agents.related import related
+from agents.related import as_told, related
 from models.errors import Fenced, NotReachable, QueryError
 from models.laws import Law
 from models.settings import Settings
 from models.topics import LAWS
-from streams.audit_process import audit, start_processes, stop_processes
+from streams.audit_process import Epochs, audit, start_processes, stop_processes
 from streams.cut import Cut, read_cut
 from streams.drifts import Drifts, read_drifts
-from streams.extents import Extent, read_extents
+from streams.extents import Extent, absence, read_extents
 from streams.kafka_clients import read_compacted
 
 TRANSACTIONAL_ID = "scaling-audit"
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+LAWS_AT_ONCE = 500
+"""Laws in one transaction, which the broker gives up after a minute."""
+
 NOTHING = Extent(0, 0)
 
 log = structlog.get_logger(__name__)
@@ -53,8 +56,10 @@ class AuditService:
     """Audits the contexts round by round; all laws of a round see the runs below the same cut.
 
     A round takes every context whose runs have changed, the one with the most new runs first and those that failed
-    last, and ends when it has had them all; so none starves, and rounds do not overlap. There is one auditor: a second
-    one takes the transactional id over, and the first stops at its next publication.
+    last, and ends when it has had them all; so none starves, and rounds do not overlap. At its end all laws are told
+    what they make of each other. The first round publishes nothing before that; in later ones a law that others were
+    related to before is published at once, with what was told of it then. There is one auditor: a second one takes the
+    transactional id over, and the first stops at its next publication.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -63,7 +68,10 @@ class AuditService:
         self._audited: dict[str, Extent] = {}
         self._drifts: dict[str, Drifts] = {}
         self._fitted: dict[str, Law] = {}
+        self._withdrawn: dict[str, Law] = {}
         self._told: dict[str, Law] = {}
+        self._unrelated = False
+        self._had_a_round = False
         self._failures: defaultdict[str, int] = defaultdict(int)
         self._cut: Cut | None = None
         self._producer: AIOKafkaProducer = None
@@ -97,7 +105,7 @@ class AuditService:
         self._producer = await self._fence()
         async for record in read_compacted(self._settings, LAWS):
             try:
-                self._published.take((record.key or b"").decode(), record.value)
+                self._take((record.key or b"").decode(), record.value)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 log.warning("law_unreadable", partition=record.partition, offset=record.offset, reason=str(error))
         loop = asyncio.get_running_loop()
@@ -112,6 +120,11 @@ class AuditService:
                     await self._round()
             await asyncio.sleep(due - loop.time())
 
+    def _take(self, key: str, value: bytes | None) -> None:
+        law = self._published.take(key, value)
+        if law is not None:
+            self._told[law.law_id] = law
+
     async def _round(self) -> None:
         """Audit what has changed since the last round.
 
@@ -122,7 +135,7 @@ class AuditService:
         began = time.monotonic()
         cut = await asyncio.to_thread(read_cut, self._settings)
         drifts = await asyncio.to_thread(read_drifts, self._settings)
-        if cut == self._cut and drifts == self._drifts:
+        if cut == self._cut and not self._drifted(self._audited, drifts):
             return
         extents = await asyncio.to_thread(read_extents, self._settings, cut)
         current = Round(cut, extents, drifts, deque(self._changed(extents, drifts)))
@@ -147,16 +160,17 @@ class AuditService:
     def _changed(self, extents: Mapping[str, Extent], drifts: Mapping[str, Drifts]) -> list[str]:
         """List the contexts to audit in their order; one that has lost all its runs is among them."""
         known = {*extents, *self._audited, *self._published.contexts}
-        changed = [
-            name
-            for name in known
-            if self._audited.get(name) != extents.get(name, NOTHING) or self._drifts.get(name) != drifts.get(name)
-        ]
+        changed = {name for name in known if self._audited.get(name) != extents.get(name, NOTHING)}
+        changed |= self._drifted(known, drifts)
 
         def new_runs(name: str) -> int:
             return extents.get(name, NOTHING).runs - self._audited.get(name, NOTHING).runs
 
         return sorted(changed, key=lambda name: (self._failures[name], -new_runs(name), name))
+
+    def _drifted(self, known: Iterable[str], drifts: Mapping[str, Drifts]) -> set[str]:
+        """Find those of the known contexts in which a law has drifted, or a drift is no more; others have no laws."""
+        return {name for name in known if self._drifts.get(name, {}) != drifts.get(name, {})}
 
     async def _audit_waiting(self, current: Round) -> None:
         while current.waiting:
@@ -173,44 +187,86 @@ class AuditService:
             else:
                 current.contexts += 1
                 self._failures.pop(context, None)
-                self._audited[context] = current.extents.get(context, NOTHING)
-                if context in current.drifts:
-                    self._drifts[context] = current.drifts[context]
+                self._remember(context, current.extents, current.drifts)
+
+    def _remember(self, context: str, extents: Mapping[str, Extent], drifts: Mapping[str, Drifts]) -> None:
+        """Remember as what a context was audited; one that has no extent any more is forgotten with its laws."""
+        if context in extents:
+            self._audited[context] = extents[context]
+            self._drifts[context] = drifts.get(context, {})
+        else:
+            self._audited.pop(context, None)
+            self._drifts.pop(context, None)
 
     async def _audit(self, context: str, current: Round) -> int:
-        """Fit the laws of a context and publish those that are new; give their number."""
-        epochs = {
-            name: (self._published.epoch(name, since.isoformat().replace("+00:00", "Z")), since)
-            for name, since in current.drifts.get(context, {}).items()
-        }
-        fitted_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        """Fit the laws of a context and publish those that are new and can be told already; give their number."""
+        drifts = current.drifts.get(context, {})
+        since = {name: _text(when) for name, when in drifts.items()}
+        fitted_at = _text(datetime.now(UTC), "milliseconds")
+        if context in current.extents:
+            epochs = {name: (self._published.epoch(name, since[name]), when) for name, when in drifts.items()}
+            heading, laws = await self._fit(context, current.cut, fitted_at, epochs)
+            return await self._renew(self._learn(heading, laws, since))
+        heading = AuditHeading(context, (), current.cut, self._settings.validation_hash, fitted_at)
+        return await self._renew(self._learn(heading, [], since, absence(context, current.extents, self._settings)))
+
+    async def _fit(self, context: str, cut: Cut, fitted_at: str, epochs: Epochs) -> tuple[AuditHeading, list[Law]]:
         pool, loop = self._pool, asyncio.get_running_loop()
         try:
-            heading, laws = await loop.run_in_executor(
-                pool, audit, self._settings, context, dict(current.cut), fitted_at, epochs
-            )
+            return await loop.run_in_executor(pool, audit, self._settings, context, dict(cut), fitted_at, epochs)
         except BrokenProcessPool:
             if self._pool is pool:
                 self._pool = start_processes(self._settings)
             raise
-        for name in [name for name, law in self._fitted.items() if law.context == context]:
-            del self._fitted[name]
-        self._fitted |= {law.law_id: law for law in laws}
-        # Siblings are told of it at the end of the round, when all of them are known.
-        told = await asyncio.to_thread(related, dict(self._fitted), self._told, self._settings.significance_scope)
-        return await self._renew([told[law.law_id] for law in laws], heading)
+
+    def _learn(
+        self, heading: AuditHeading, laws: Iterable[Law], drifts: Mapping[str, str], reason: str | None = None
+    ) -> list[Law]:
+        """Take in all laws of a context; give what can be published before the end of the round.
+
+        Args:
+            heading: The context, and what its laws say alike.
+            laws: The laws that it gives now.
+            drifts: By law id: since when the runs are of the law's epoch, where it has drifted.
+            reason: Why it gives no others, where that is not what its runs carry.
+        """
+        for kept in (self._fitted, self._withdrawn):
+            for name in [name for name, law in kept.items() if law.context == heading.context]:
+                del kept[name]
+        # A law whose drift is no more begins with the first run again, but not as epoch 1: newer epochs come first.
+        numbered = {
+            law.law_id: msgspec.structs.replace(law, epoch=self._published.epoch(law.law_id, law.epoch_since))
+            for law in laws
+        }
+        withdrawn = self._published.withdrawals(heading, numbered, drifts, reason)
+        self._fitted |= numbered
+        self._withdrawn |= {law.law_id: law for law in withdrawn}
+        self._unrelated = True
+        if not self._had_a_round:
+            return []
+        told = [as_told(law, self._told.get(name)) for name, law in numbered.items()]
+        return [*(law for law in told if law is not None), *withdrawn]
 
     async def _relate(self) -> int:
-        """Publish the laws that other contexts' runs have changed: their pooling, transfer and significance."""
-        self._told = await asyncio.to_thread(related, dict(self._fitted), self._told, self._settings.significance_scope)
-        return await self._renew(list(self._told.values()), None)
+        """Set all laws beside each other, and publish what is new: fits, pooling, transfer, significance, withdrawals.
 
-    async def _renew(self, laws: list[Law], heading: AuditHeading | None) -> int:
+        A context that could not be had in any round yet is not among them.
+        """
+        if not self._unrelated:
+            return 0
+        self._told = await asyncio.to_thread(related, dict(self._fitted), self._told, self._settings.significance_scope)
+        published = await self._renew([*self._told.values(), *self._withdrawn.values()])
+        self._withdrawn.clear()
+        self._unrelated, self._had_a_round = False, True
+        return published
+
+    async def _renew(self, laws: list[Law]) -> int:
         async with self._publishing:
-            new = self._published.renew(laws, heading)
-            if new:
-                await self._publish(new)
-                self._published.confirm(new)
+            new = await asyncio.to_thread(self._published.renew, laws)
+            for first in range(0, len(new), LAWS_AT_ONCE):
+                part = new[first : first + LAWS_AT_ONCE]
+                await self._publish(part)
+                self._published.confirm(part)
         return len(new)
 
     async def _publish(self, laws: list[Law]) -> None:
@@ -237,6 +293,10 @@ class AuditService:
             message = f"Kafka at {self._settings.kafka} does not answer: start it with scaling up, or set SCALING_KAFKA"
             raise NotReachable(message) from None
         return producer
+
+
+def _text(when: datetime, precision: str = "auto") -> str:
+    return when.isoformat(timespec=precision).replace("+00:00", "Z")
 
 
 def _report(state: RetryCallState) -> None:

@@ -1,10 +1,10 @@
 """Which contexts the archive knows, and whether their runs have changed since a law was fitted there."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-from models.contexts import context_id
+from models.contexts import context_id, context_pairs
 from models.settings import Settings
 from streams.clickhouse import query
 from streams.context_keys import key_sql
@@ -38,11 +38,21 @@ def read_extents(settings: Settings, cut: Cut) -> dict[str, Extent]:
     extents: dict[str, Extent] = {}
     for outside, runs, fingerprint, *texts in found.rows:
         value_of = dict(zip(keys, texts, strict=True))
-        pairs = [(key, value_of[key]) for key in by_outside[outside]]
-        # A run that lacks a key of the list is in no context of it.
-        if runs and all(value for _, value in pairs):
-            extents[context_id(pairs)] = Extent(runs, fingerprint)
+        if runs:
+            extents[context_id([(key, value_of[key]) for key in by_outside[outside]])] = Extent(runs, fingerprint)
     return extents
+
+
+def absence(context: str, extents: Mapping[str, Extent], settings: Settings) -> str:
+    """Say why a context is not among the extents."""
+    keys = [key for key, _ in context_pairs(context)]
+    named = " and ".join(keys)
+    if keys and keys not in settings.context_keys:
+        return f"the setting context_keys no longer has contexts by {named}"
+    alike = sum([key for key, _ in context_pairs(other)] == keys for other in extents)
+    if keys and alike >= settings.context_values:
+        return f"{alike} contexts by {named} have more runs, and the setting context_values keeps no more"
+    return "no run is in the context any more: they were corrected"
 
 
 def _outside(keys: Sequence[str], grouped: Sequence[str]) -> int:
@@ -62,6 +72,7 @@ def _statement(keys: Sequence[str], key_lists: Sequence[Sequence[str]], most: in
     parts = {
         "{outside}": f"GROUPING({', '.join(names)})",
         "{names}": ", ".join(names),
+        "{complete}": " AND ".join(["1", *(f"(GROUPING({name}) = 1 OR {name} != '')" for name in names)]),
         "{texts}": ", ".join(texts),
         "{sets}": ", ".join(f"({each})" for each in dict.fromkeys(sets)),
         "{most}": str(most),

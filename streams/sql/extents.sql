@@ -13,5 +13,7 @@ FROM
     WHERE {condition}
 )
 GROUP BY GROUPING SETS ({sets})
+-- A run that lacks a key of a set is in no context of it.
+HAVING {complete}
 ORDER BY outside, runs DESC, {names}
 LIMIT {most} BY outside

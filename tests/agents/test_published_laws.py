@@ -1,5 +1,7 @@
 """Numbering laws on, and leaving out those that say nothing new."""
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 
@@ -40,12 +42,12 @@ def test_laws_are_numbered_on_from_what_is_published() -> None:
     """A new law is version 1; one that was published gets the next number, once it has been confirmed."""
     published = PublishedLaws()
     published.take(*record(law(version=41)))
-    new = published.renew([law(mean=0.6), law("total_cost")], HEADING)
+    new = published.renew([law(mean=0.6), law("total_cost")])
     assert [(each.outcome, each.version) for each in new] == [("success", 42), ("total_cost", 1)]
-    assert published.renew([law(mean=0.6), law("total_cost")], HEADING) == new
+    assert published.renew([law(mean=0.6), law("total_cost")]) == new
     published.confirm(new)
-    assert published.renew([law(mean=0.6), law("total_cost")], HEADING) == []
-    assert [each.version for each in published.renew([law(mean=0.7), law("total_cost")], HEADING)] == [43]
+    assert published.renew([law(mean=0.6), law("total_cost")]) == []
+    assert [each.version for each in published.renew([law(mean=0.7), law("total_cost")])] == [43]
 
 
 @pytest.mark.parametrize(
@@ -69,12 +71,35 @@ def test_laws_whose_runs_are_gone_are_withdrawn_once() -> None:
     published = PublishedLaws()
     published.take(*record(law(version=3)))
     assert published.contexts == ["global"]
-    (gone,) = published.renew([], HEADING)
-    assert (gone.status, gone.version, gone.n) == ("expired", 4, 0)
+    assert published.withdrawals(HEADING, {law().law_id}) == []
+    assert published.withdrawals(replace(HEADING, context="project=a"), set()) == []
+    (gone,) = published.renew(published.withdrawals(HEADING, set()))
+    assert (gone.status, gone.version, gone.n, gone.epoch) == ("expired", 4, 0, 1)
+    assert "they were corrected" in gone.missing["values"]
     published.confirm([gone])
     assert published.contexts == []
-    assert published.renew([], HEADING) == []
-    assert [each.version for each in published.renew([law()], HEADING)] == [5]
+    assert published.withdrawals(HEADING, set()) == []
+    assert published.renew([gone]) == []
+    assert [each.version for each in published.renew([law()])] == [5]
+
+
+def test_a_law_is_withdrawn_in_its_epoch() -> None:
+    """The newest epoch of a law comes first, so its withdrawal carries that; it says which runs there are none of."""
+    published, name, since = PublishedLaws(), law().law_id, "2026-02-01T00:00:00Z"
+    published.take(*record(msgspec.structs.replace(law(version=3), epoch=2, epoch_since=since)))
+    (gone,) = published.withdrawals(HEADING, set(), {name: since})
+    assert (gone.epoch, gone.epoch_since) == (2, since)
+    assert f"completed since {since}" in gone.missing["values"]
+    assert "corrected" not in gone.missing["values"]
+    (later,) = published.withdrawals(HEADING, set(), {name: "2026-03-01T00:00:00Z"})
+    assert (later.epoch, later.epoch_since) == (3, "2026-03-01T00:00:00Z")
+    (emptied,) = published.withdrawals(HEADING, set())
+    assert (emptied.epoch, emptied.epoch_since) == (3, None)
+    assert "they were corrected" in emptied.missing["values"]
+    (other,) = published.withdrawals(HEADING, set(), reason="too many contexts")
+    assert other.missing["values"] == "too many contexts"
+    published.confirm(published.renew([gone]))
+    assert published.epoch(name, since) == 2
 
 
 def test_laws_of_the_live_tier_and_of_older_schemas_are_not_in_the_way() -> None:
@@ -86,7 +111,7 @@ def test_laws_of_the_live_tier_and_of_older_schemas_are_not_in_the_way() -> None
     )
     published.take("global|agent_count|total_cost|audited", None)
     assert published.contexts == []
-    assert [each.version for each in published.renew([law()], HEADING)] == [7]
+    assert [each.version for each in published.renew([law()])] == [7]
     with pytest.raises(msgspec.MsgspecError):
         published.take("global|agent_count|success|audited", b"{")
 
@@ -96,11 +121,22 @@ def test_a_tombstone_makes_room_for_the_same_law() -> None:
     published = PublishedLaws()
     published.take(*record(law(version=3)))
     published.take(law().law_id, None)
-    assert [each.version for each in published.renew([law()], HEADING)] == [4]
+    assert [each.version for each in published.renew([law()])] == [4]
 
 
 def test_an_expired_law_that_was_published_stays_withdrawn() -> None:
     """Read back from the topic, it is not withdrawn a second time."""
     published = PublishedLaws()
     published.take(*record(expired(law().law_id, HEADING)))
-    assert published.renew([], HEADING) == []
+    assert published.withdrawals(HEADING, set()) == []
+
+
+def test_the_record_of_the_topic_is_given_back_where_it_is_an_audited_law() -> None:
+    """What the laws said last is what the next ones are compared with; an unreadable law keeps its epoch's number."""
+    published = PublishedLaws()
+    assert published.take(*record(law(version=3))) == law(version=3)
+    assert published.take(*record(law(tier="live"))) is None
+    assert published.take(law().law_id, None) is None
+    old = {"law_id": law().law_id, "version": 6, "epoch": 4, "epoch_since": "2026-02-01T00:00:00Z"}
+    assert published.take(law().law_id, msgspec.json.encode(old)) is None
+    assert [published.epoch(law().law_id, since) for since in ("2026-02-01T00:00:00Z", None)] == [4, 5]

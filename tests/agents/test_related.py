@@ -1,16 +1,17 @@
 """Laws beside each other: pooled slopes, transfer between contexts, and which trends stand among all."""
 
 import math
+import time
 
 import msgspec
 import numpy as np
 import pytest
 
 from agents.published_laws import PublishedLaws
-from agents.related import related
+from agents.related import as_told, related
 from analytics.pooling import pool
 from analytics.published import trend_p
-from models.laws import Estimate, Law, law_id
+from models.laws import Estimate, Law, Transfer, Validation, law_id
 
 SE = 0.03
 
@@ -116,6 +117,63 @@ def test_a_hair_of_a_change_is_not_told_again() -> None:
     assert far["project=p0|agent_count|success|audited"] != before["project=p0|agent_count|success|audited"]
 
 
+def test_contexts_are_left_out_one_by_one_only_where_a_slope_has_moved() -> None:
+    """A family that says what it said costs no more than its pooling; one that has moved is foretold anew."""
+    laws = by_id(*(law(f"project=p{place}", 0.05 + 0.001 * place) for place in range(150)))
+
+    def timed(given: dict[str, Law], before: dict[str, Law]) -> tuple[dict[str, Law], float]:
+        began = time.process_time()
+        return related(given, before), time.process_time() - began
+
+    first, dear = timed(laws, {})
+    again, cheap = timed(laws, first)
+    assert again == first
+    assert cheap < dear / 3
+    mark = Transfer(contexts=150, coverage=0.5, skill=None)
+    marked = {name: msgspec.structs.replace(each, validation=Validation(transfer=mark)) for name, each in first.items()}
+    kept = {each.validation.transfer for each in related(laws, marked).values() if each.validation}
+    assert kept == {mark}
+    moved, name = laws | by_id(law("project=p0", 0.9)), "project=p0|agent_count|success|audited"
+    anew = related(moved, marked)[name]
+    assert anew.validation is not None
+    assert anew.validation == related(moved, {})[name].validation
+
+
+def test_a_law_is_told_what_its_siblings_said_before() -> None:
+    """A new fit of the same law takes over pooling, transfer, significance and the reasons why there are none."""
+    before = related(PROJECTS, {})
+    new = msgspec.structs.replace(law("project=p0", 0.06), missing={"knee": "flat"})
+    known = before[new.law_id]
+    told = as_told(new, known)
+    assert told is not None
+    assert (told.trend, told.pooling, told.validation) == (new.trend, known.pooling, known.validation)
+    stands, stood = told.adjusted_significance, known.adjusted_significance
+    assert stands is not None
+    assert stood is not None
+    assert (stands.adjusted, stands.scope, stands.laws) == (stood.adjusted, stood.scope, stood.laws)
+    assert stands.p == pytest.approx(math.erfc(0.06 / SE / math.sqrt(2)))
+    assert stands.unadjusted
+    assert told.missing == {"knee": "flat"}
+    assert as_told(PROJECTS[new.law_id], known) == known
+    two = related(by_id(law("project=a", 0.1), law("project=b", 0.2)), {})
+    name = "project=a|agent_count|success|audited"
+    assert as_told(law("project=a", 0.1), two[name]) == two[name]
+
+
+def test_another_law_is_not_told_what_was_said_of_the_one_before() -> None:
+    """A new epoch, another basis, a first slope, a law that was withdrawn: its siblings have to be asked anew."""
+    known = related(PROJECTS, {})["project=p0|agent_count|success|audited"]
+    new = law("project=p0", 0.06)
+    for changes in (
+        *({"epoch": 2, "epoch_since": "2026-02-01T00:00:00Z"}, {"basis": "dose"}, {"trend": None}, {"e_value": None}),
+        {"status": "expired"},
+    ):
+        other = msgspec.structs.replace(new, **changes)
+        assert as_told(other, known) is None
+        assert as_told(new, msgspec.structs.replace(known, **changes)) is None
+    assert as_told(new, None) is None
+
+
 def test_an_epoch_is_numbered_once() -> None:
     """The first drift begins epoch 2, which stays 2 for as long as the drift is the same one."""
     published = PublishedLaws()
@@ -124,3 +182,14 @@ def test_an_epoch_is_numbered_once() -> None:
     published.confirm([msgspec.structs.replace(law("global", 0.1), epoch=2, epoch_since="2026-03-02T00:00:00Z")])
     assert published.epoch(name, "2026-03-02T00:00:00Z") == 2
     assert published.epoch(name, "2026-04-01T00:00:00Z") == 3
+
+
+def test_a_law_whose_drift_is_no_more_begins_another_epoch() -> None:
+    """It sees all runs again; a number below the published one would leave the old epoch in front of it."""
+    published, since = PublishedLaws(), "2026-03-02T00:00:00Z"
+    name = "global|agent_count|success|audited"
+    assert published.epoch(name, None) == 1
+    published.confirm([msgspec.structs.replace(law("global", 0.1), epoch=2, epoch_since=since)])
+    assert published.epoch(name, None) == 3
+    published.confirm([msgspec.structs.replace(law("global", 0.1), epoch=3)])
+    assert (published.epoch(name, None), published.epoch(name, since)) == (3, 4)

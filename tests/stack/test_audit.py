@@ -160,8 +160,30 @@ async def test_audited_laws_follow_the_archive(stack: Stack) -> None:
     await when(lambda: rows(settings, sql), lambda found: found == [(grown[SUCCESS].version, grown[SUCCESS].n)])
 
 
+async def test_a_restart_publishes_nothing_that_is_known(stack: Stack) -> None:
+    """A new auditor fits every context, and says of none what has been said, nor anything else meanwhile."""
+    settings, log = stack.settings, stack.options.state / "logs" / "audit.log"
+    before = await audited_laws(settings)
+    if not before:
+        await publish(settings, simulated(1))
+        await audited_when(settings, lambda laws: complete(laws, RUN_COUNT))
+    await asyncio.sleep(3 * settings.audit_seconds)
+    before = await audited_laws(settings)
+
+    async def rounds() -> int:
+        return log.read_text(encoding="utf-8").count("audit_round")
+
+    known = await rounds()
+    await stack.restart("audit")
+    await when(rounds, lambda count: count > known)
+    assert await audited_laws(settings) == before
+
+
 async def test_a_drifted_law_begins_a_new_epoch(stack: Stack) -> None:
-    """Once the live law has drifted, the audited one is fitted from the runs since, as the next epoch."""
+    """Once the live law has drifted, the audited one is fitted from the runs since, as the next epoch.
+
+    So are the laws of success and quality together. Should the drift be no more, all runs count again.
+    """
     settings, name = stack.settings, "project=delta|agent_count|success|audited"
     before = await audited_laws(settings)
     if not before:
@@ -181,6 +203,17 @@ async def test_a_drifted_law_begins_a_new_epoch(stack: Stack) -> None:
     assert after[SUCCESS].epoch == 1
     assert speaks(live, after[name]) is after[name]
     assert speaks(live, before[name]) is live
+    derived = after["project=delta|agent_count|quality_given_success|audited"]
+    assert (derived.epoch, derived.epoch_since) == (2, drift.since)
+    assert after["project=delta|agent_count|total_cost|audited"].epoch == 1
+
+    still = msgspec.structs.replace(live, version=live.version + 1, status="established", drift=None)
+    async with AIOKafkaProducer(bootstrap_servers=settings.kafka) as producer:
+        await producer.send_and_wait(LAWS, msgspec.json.encode(still), still.law_id.encode(), partition=0)
+    again = (await audited_when(settings, lambda laws: laws[name].epoch == 3))[name]
+    assert (again.epoch_since, again.n) == (None, before[name].n)
+    newest = f"SELECT epoch, version FROM laws WHERE law_id = '{name}'"
+    await when(lambda: rows(settings, newest), lambda found: list(map(tuple, found)) == [(3, again.version)])
 
 
 async def test_the_audit_outlives_clickhouse(stack: Stack) -> None:
