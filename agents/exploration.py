@@ -12,8 +12,8 @@ from agents.columns import Columns, observed_outcomes, to_columns
 from agents.decode import EventDecoder, Rejection
 from agents.dedupe import SeenRuns, Verdict
 from agents.raw_laws import Met
-from analytics.exploration import Sample
 from analytics.moments import Ints
+from analytics.sample import Sample
 from models.batches import Batch
 from models.contexts import GLOBAL, context_id
 from models.dimensions import LIVE_OUTCOMES, OUTCOME_VARIABLES, Variable
@@ -98,6 +98,7 @@ class Explorer:
             complexity=columns.complexity[rows],
             groups={name: _codes(columns.keys[name])[rows] for name in IDENTITIES},
             contexts=contexts if context in {None, GLOBAL} else {GLOBAL: np.arange(len(rows))},
+            names={name: _names(columns.keys[name]) for name in IDENTITIES},
         )
 
 
@@ -119,5 +120,9 @@ def _contexts(columns: Columns, key_lists: Sequence[Sequence[str]]) -> dict[str,
 
 def _codes(values: Sequence[str | None]) -> Ints:
     """Number texts in their order; None and the empty text are -1."""
-    names = {value: code for code, value in enumerate(sorted({value for value in values if value}))}
-    return np.array([names.get(value, -1) if value else -1 for value in values], dtype=np.int64)
+    codes = {value: code for code, value in enumerate(_names(values))}
+    return np.array([codes.get(value, -1) if value else -1 for value in values], dtype=np.int64)
+
+
+def _names(values: Sequence[str | None]) -> list[str]:
+    return sorted({value for value in values if value})

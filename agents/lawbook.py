@@ -13,7 +13,7 @@ MIN_RUNS = 30
 MIN_VALUES = 2
 
 FRESH = 0.8
-"""The share of the live law's runs that an audited law must have seen to speak for it."""
+"""The share of what the live law has seen that an audited law must have seen to speak for it."""
 
 
 def has_power(law: Law) -> bool:
@@ -29,19 +29,21 @@ def has_line(law: Law) -> bool:
 def elasticity(law: Law) -> float:
     """Give the exponent to act on: by how many per cent the outcome changes with one per cent more of the dimension.
 
-    That of the adjusted law where there is one (its slope on ln x, over the mean where the outcome is not on the log
-    scale), else the power law's.
+    That of the pooled slope where the law alone is but exploratory, else of the adjusted law where there is one (a
+    slope on ln x, over the mean where the outcome is not on the log scale), else the power law's.
 
     Raises:
-        NotEnoughData: The law has neither.
+        NotEnoughData: The law has none of them.
     """
-    if law.adjusted is not None:
+    pooled = law.pooling.slope if law.status == "exploratory" and law.pooling is not None else None
+    slope = pooled or (law.adjusted.slope if law.adjusted is not None else None)
+    if slope is not None:
         if law.outcome in LESS_IS_BETTER:
-            return law.adjusted.slope.estimate
+            return slope.estimate
         runs = sum(row.n for row in law.values)
         mean = sum(row.n * row.mean for row in law.values) / runs if runs else 0.0
         if mean > 0:
-            return law.adjusted.slope.estimate / mean
+            return slope.estimate / mean
     if law.power is None:
         raise NotEnoughData(f"law {law.law_id} has no power fit: {law.missing.get('power', 'wait for the next refit')}")
     return law.power.exponent.estimate
@@ -50,15 +52,27 @@ def elasticity(law: Law) -> float:
 def speaks(live: Law | None, audited: Law | None) -> Law | None:
     """Choose between the tiers: the audited law, unless it is stale or a live drift alarm contradicts it.
 
-    It is stale if it has seen less than 0.8 of the live law's runs, though it covers the same time; contradicted if the
-    live law has drifted since, and the audited one does not begin where the drift did.
+    It is stale if its lineage reaches less than 0.8 as far as the live law's; contradicted if the live law has drifted
+    since, and the audited one does not begin where the drift did.
     """
     if live is None or audited is None:
         return live if audited is None else audited
+    if audited.status == "expired":
+        return live
     begins = audited.epoch_since or ""
     if live.drift is not None and live.drift.alarm and begins < (live.drift.since or ""):
         return live
-    return live if not begins and audited.n < FRESH * live.n else audited
+    return live if _stale(live, audited) else audited
+
+
+def _stale(live: Law, audited: Law) -> bool:
+    """Tell whether the audited law has fallen behind.
+
+    Offsets count what a law has seen in any epoch; runs do so only where both cover the same time.
+    """
+    if live.lineage and audited.lineage:
+        return sum(audited.lineage.values()) < FRESH * sum(live.lineage.values())
+    return not audited.epoch_since and audited.n < FRESH * live.n
 
 
 def supported(law: Law) -> bool:

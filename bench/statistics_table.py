@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "statistics.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
@@ -12,14 +13,21 @@ def table(lines: list[str]) -> str:
     """Turn recorded figures into a table, in the order of their tests."""
     figures = [json.loads(line) for line in lines if line.strip()]
     figures.sort(key=lambda figure: (order(figure["test"]), figure["figure"]))
-    rows = [
-        f"| {each['test']} | {each['figure']} | {each['value']:.4g} | {each['threshold']} | {each['runs']:,} "
-        f"| {each['reference']} |"
-        for each in figures
-    ]
+    rows = ["| " + " | ".join(row(each)) + " |" for each in figures]
     return "\n".join(
         ["| test | figure | measured | threshold | simulations | for comparison |", "|---|---|---|---|---|---|", *rows]
     )
+
+
+def row(figure: dict[str, Any]) -> tuple[str, ...]:
+    """Write one figure's columns."""
+    value, runs = f"{figure['value']:.4g}", f"{figure['runs']:,}"
+    return figure["test"], told(figure["figure"]), value, told(figure["threshold"]), runs, told(figure["reference"])
+
+
+def told(text: str) -> str:
+    """Write text so that it stays in its column."""
+    return text.replace("|", r"\|")
 
 
 def order(test: str) -> tuple[int, str]:

@@ -19,10 +19,11 @@ from cli.output import EXIT_REJECTED, print_json, progress_bar, remark
 from cli.settings_of import StateOption, settings_of
 from models.contexts import GLOBAL, context_pairs
 from models.dimensions import Basis
-from models.errors import SettingsError
 from models.events import RunEvent
+from models.laws import Estimate
 from models.settings import Settings, load_settings
 from streams.clickhouse import query
+from streams.context_keys import context_condition
 from streams.files import read_runs, size_of
 
 FIRST_REASONS = 10
@@ -51,7 +52,6 @@ COLUMNS = (
     "time_to_complete",
     "total_cost",
 )
-KEYS = frozenset({"project", "task_type", "task_id", "model", "model_size_category", "complexity_band"})
 FilesArgument = Annotated[
     list[Path] | None,
     typer.Argument(
@@ -122,20 +122,14 @@ def stored_runs(settings: Settings, context: str) -> list[RunEvent]:
     """Read the newest runs of a context from ClickHouse.
 
     Raises:
-        SettingsError: The context is of keys that are no columns.
         QueryError: ClickHouse refused the query.
         NotReachable: ClickHouse does not answer.
     """
-    conditions, parameters = [], {}
-    for number, (key, value) in enumerate(context_pairs(context)):
-        if key not in KEYS:
-            known = ", ".join(sorted(KEYS))
-            raise SettingsError(f"--context {context}: {key} is no column of the runs; choose from {known}")
-        conditions.append(f"{key} = {{value_{number}:String}}")
-        parameters[f"value_{number}"] = value
-    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    # Column names and the limit are constants of this module; values are bound by the server.
-    sql = f"SELECT {', '.join(COLUMNS)} FROM observations {where} ORDER BY completed_at DESC LIMIT {MOST_RUNS}"  # noqa: S608
+    condition, parameters = context_condition(context)
+    # Columns, condition and limit are made of constants; values are bound by the server.
+    sql = (
+        f"SELECT {', '.join(COLUMNS)} FROM observations WHERE {condition} ORDER BY completed_at DESC LIMIT {MOST_RUNS}"  # noqa: S608
+    )
     answer = query(settings, sql, parameters=parameters, rows=MOST_RUNS)
     if len(answer.rows) == MOST_RUNS:
         remark(f"These are the newest {MOST_RUNS:,} runs; there may be more.")
@@ -151,7 +145,7 @@ def show(found: Exploration, said: Learnable) -> None:
     for table in (spread_table(found), context_table(found), coverage_table(found), association_table(found)):
         if table.row_count:
             wide.print(table)
-    for table in (missing_table(found), sensitivity_table(found)):
+    for table in (missing_table(found), trials_table(found), sensitivity_table(found)):
         if table.row_count:
             wide.print(table)
     titles = {
@@ -231,6 +225,25 @@ def missing_table(found: Exploration) -> Table:
             depends = [f"{'more' if on.correlation > 0 else 'less'} {on.field}" for on in one.depends_on]
             table.add_row(one.field, f"{one.share:.1%}", ", ".join(depends) or NOTHING)
     return table
+
+
+def trials_table(found: Exploration) -> Table:
+    """Show what repeated trials of tasks brought, and in the last row of each setting what twice as many would."""
+    numbers = ("tasks", "k", "any of k", "95 % interval", "all of k", "95 % interval")
+    table = _table("Repeated trials of the same tasks at the same settings", ("settings",), numbers)
+    for one in found.trials:
+        name = escape(one.setting) or "all alike"
+        for rate in one.rates:
+            shares = [text for share in (rate.any_of, rate.all_of) for text in _share(share)]
+            table.add_row(name, f"{one.tasks:,}", str(rate.k), *shares)
+        if one.forecast is not None:
+            ahead = (f"{one.tasks:,} new", f"{one.forecast_trials} (forecast)")
+            table.add_row(name, *ahead, *_share(one.forecast), NOTHING, NOTHING, end_section=True)
+    return table
+
+
+def _share(share: Estimate) -> tuple[str, str]:
+    return f"{share.estimate:.3f}", rf"\[{share.lo:.3f}, {share.hi:.3f}]"
 
 
 def sensitivity_table(found: Exploration) -> Table:

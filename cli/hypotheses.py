@@ -9,12 +9,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from agents.lawbook import speaks
-from analytics.hypotheses import Finding, Verdict, confront
+from analytics.hypotheses import Verdict, confront
+from analytics.multiplicity import Scope
+from analytics.rulings import Finding
 from cli.importing import JsonOption
-from cli.laws import NOTHING, read_laws, wide_console
+from cli.laws import NOTHING, judged, read_laws, wide_console
 from cli.output import print_json
 from cli.settings_of import StateOption, settings_of
 from models.contexts import GLOBAL
+from models.laws import Law
 
 STYLES = {Finding.SUPPORTED: "green", Finding.REFUTED: "red", Finding.UNDETERMINED: "yellow"}
 
@@ -32,7 +35,8 @@ def hypotheses(
 
     Example: scaling hypotheses --context project=atlas
     """
-    verdicts = confront(asyncio.run(read_laws(settings_of(state))), context, speaks)
+    settings = settings_of(state)
+    verdicts = verdicts_of(asyncio.run(read_laws(settings)), context, settings.significance_scope)
     if as_json:
         print_json(verdicts)
         return
@@ -40,6 +44,11 @@ def hypotheses(
     wide.print(verdict_table(verdicts, context))
     for verdict in verdicts:
         wide.print(f"{verdict.hypothesis}: {verdict.rule}.", markup=False, soft_wrap=True)
+
+
+def verdicts_of(laws: Sequence[Law], context: str, scope: Scope) -> list[Verdict]:
+    """Confront the hypotheses with the laws that speak, each told whether its trend stands among all in scope."""
+    return confront(judged(laws, scope), context, speaks)
 
 
 def verdict_table(verdicts: Sequence[Verdict], context: str) -> Table:

@@ -23,7 +23,7 @@ from analytics.simulation import simulate
 from analytics.world import World
 from models.dimensions import Basis, Dimension, Outcome
 from models.errors import BudgetTooSmall, InvalidEvent
-from models.laws import Adjusted, Estimate, Law
+from models.laws import Adjusted, Estimate, Law, Pooling
 from models.settings import load_settings
 
 SETTINGS = load_settings()
@@ -115,6 +115,19 @@ def test_the_context_of_the_task_speaks_first(law: Make, quality_laws: list[Law]
     assert other.expected_quality is not None
     assert mine.expected_quality < other.expected_quality
     assert "0.200 is that of project=web" in mine.reasons
+
+
+def test_a_law_of_few_runs_is_used_by_its_pooled_slope(
+    law: Make, quality_laws: list[Law], cost_laws: list[Law]
+) -> None:
+    """A context of 40 runs a value allocates by what its siblings share: 0.05 over a mean of 0.5 is 0.1, not 0.9."""
+    shared = Pooling(Estimate(0.05, 0.01, 0.03, 0.07), 0.05, 0.6, prior_dominated=True, contexts=5, family="project")
+    few = {"context": "project=web", "runs": (40, 40), "status": "exploratory"}
+    own, pooled = law(AGENTS, QUALITY, 0.9, **few), law(AGENTS, QUALITY, 0.9, **few, pooling=shared)
+    alone, together = (allocate(TASK, 1.2, book(*quality_laws, one, *cost_laws), SETTINGS) for one in (own, pooled))
+    assert "agent_count 0.90 (project=web)" in alone.reasons
+    assert "agent_count 0.10 (project=web)" in together.reasons
+    assert together.agent_count < alone.agent_count
 
 
 def test_success_laws_stand_in_where_no_quality_law_is(law: Make) -> None:

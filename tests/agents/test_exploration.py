@@ -1,5 +1,6 @@
 """Collecting runs for exploration: the same runs, values and contexts as the laws of those files have."""
 
+import csv
 import gzip
 import json
 from collections import Counter
@@ -81,6 +82,23 @@ def test_real_repeated_trials_are_recognised() -> None:
     assert found.repeats is not None
     assert (found.runs, found.repeats.tasks, found.repeats.runs_per_task) == (200, 50, 4)
     p, both = 0.42, 0.2733
+    (trials,) = found.trials
+    published = {
+        (row["dimension"].split()[-1], int(row["value"])): float(row["outcome"])
+        for row in csv.DictReader((DATA / "tau_bench_gpt4o_airline" / "pass_hat_k.csv").read_text().splitlines())
+        if row["context"].endswith("computed from the rows")
+    }
+    assert (trials.tasks, [rate.k for rate in trials.rates]) == (50, [1, 2, 3, 4])
+    for rate in trials.rates:
+        expected = published["(pass@k)", rate.k], published["(pass^k)", rate.k]
+        assert (rate.any_of.estimate, rate.all_of.estimate) == pytest.approx(expected, abs=1e-5)
+    assert trials.forecast is not None
+    assert trials.forecast.lo < trials.rates[-1].any_of.estimate < trials.forecast.estimate < trials.forecast.hi
+    told = learnable(found).can[-1]
+    assert told.startswith(
+        "50 tasks with at least 4 trials each: one trial solves 42 %, at least one of 4 solves 72 %, and all 4 solve "
+        "20 %; of as many new tasks 8 trials would solve "
+    )
     assert found.repeats.likeness == pytest.approx((both - p * p) / (p * (1 - p)), abs=0.01)
 
 

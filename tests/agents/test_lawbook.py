@@ -7,7 +7,7 @@ import pytest
 from agents.lawbook import LawBook, elasticity, has_line, ranked, speaks
 from models.dimensions import Dimension, Outcome
 from models.errors import NotEnoughData
-from models.laws import Adjusted, Drift, Estimate, Law
+from models.laws import Adjusted, Drift, Estimate, Law, Pooling
 
 AGENTS = Dimension.AGENT_COUNT
 QUALITY = Outcome.QUALITY_SCORE
@@ -130,6 +130,31 @@ def test_an_audited_law_of_a_new_epoch_is_not_stale_for_its_fewer_runs(law: Make
     assert chosen.tier == "audited"
 
 
+@pytest.mark.parametrize(("seen", "tier"), [((400, 400), "audited"), ((400, 399), "live"), ((900, 0), "audited")])
+@pytest.mark.parametrize("begins", [None, "2026-02-01T00:00:00Z"])
+def test_what_an_audit_has_seen_is_told_by_its_lineage(
+    law: Make, seen: tuple[int, int], begins: str | None, tier: str
+) -> None:
+    """In a later epoch, which has few of the runs, an audit that reaches 0.8 as far speaks too, and no other."""
+    behind = {str(partition): offset for partition, offset in enumerate(seen)}
+    audit = law("global", tier="audited", n=100, epoch_since=begins, lineage=behind)
+    chosen = speaks(law("global", n=990, lineage={"0": 600, "1": 400}), audit)
+    assert chosen is not None
+    assert chosen.tier == tier
+
+
+@pytest.mark.parametrize("lacking", ["live", "audited"])
+def test_without_both_lineages_runs_are_compared(law: Make, lacking: str) -> None:
+    """Laws from files have no lineage: fewer runs are older ones, where both cover the same time."""
+    lineages = {"live": {"0": 1000}, "audited": {"0": 1000}} | {lacking: {}}
+    live = law("global", n=1000, lineage=lineages["live"])
+    for since, tier in ((None, "live"), ("2026-02-01T00:00:00Z", "audited")):
+        audit = law("global", tier="audited", n=700, epoch_since=since, lineage=lineages["audited"])
+        chosen = speaks(live, audit)
+        assert chosen is not None
+        assert chosen.tier == tier
+
+
 @pytest.mark.parametrize(
     ("since", "begins", "tier"),
     [
@@ -179,9 +204,33 @@ def test_the_elasticity_is_the_adjusted_laws_where_there_is_one(law: Make, make_
     assert elasticity(time) == -0.6
 
 
+def pooled(slope: float) -> Pooling:
+    """Make a slope that siblings share."""
+    one = Estimate(slope, 0.01, slope - 0.02, slope + 0.02)
+    return Pooling(one, 0.05, 0.6, prior_dominated=True, contexts=5, family="project")
+
+
+def test_an_exploratory_law_goes_by_what_its_siblings_share(law: Make, make_law: Make) -> None:
+    """With 30 to 99 runs a value the pooled slope is acted on; with more, or without siblings, the law's own."""
+    own = {"mean": 0.4, "adjusted": adjusted(0.1)}
+    assert elasticity(law("global", status="exploratory", pooling=pooled(0.02), **own)) == pytest.approx(0.05)
+    assert elasticity(law("global", status="established", pooling=pooled(0.02), **own)) == pytest.approx(0.25)
+    assert elasticity(law("global", status="exploratory", **own)) == pytest.approx(0.25)
+    time = make_law(AGENTS, Outcome.TIME_TO_COMPLETE, 0.3, status="exploratory", mean=40.0, pooling=pooled(-0.5))
+    assert elasticity(time) == -0.5
+    assert elasticity(law("global", mean=0.0, status="exploratory", pooling=pooled(0.02))) == 0.3
+
+
 def test_a_mean_of_zero_has_no_elasticity_of_its_own(law: Make) -> None:
     """A share of nothing is undefined: the power law's exponent stands in, and without one the reason is given."""
     assert elasticity(law("global", mean=0.0, adjusted=adjusted(0.1))) == 0.3
     reason = {"power": "quality_score is 0 in every run"}
     with pytest.raises(NotEnoughData, match="no power fit: quality_score is 0 in every run"):
         elasticity(law("global", mean=0.0, exponent=None, adjusted=adjusted(0.1), missing=reason))
+
+
+def test_an_expired_law_does_not_speak(make_law: Callable[..., Law]) -> None:
+    """An audited law that was withdrawn leaves the word to the live one, however fresh its lineage."""
+    live = make_law(Dimension.AGENT_COUNT, Outcome.SUCCESS, 0.2, tier="live", lineage={"0": 100})
+    gone = make_law(Dimension.AGENT_COUNT, Outcome.SUCCESS, None, tier="audited", lineage={"0": 100}, status="expired")
+    assert speaks(live, gone) is live

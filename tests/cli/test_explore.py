@@ -17,7 +17,7 @@ from cli.explore import COLUMNS
 from cli.main import app
 from deploy.machine import claim_port
 from models.contexts import complexity_band
-from models.errors import NotEnoughData, SettingsError
+from models.errors import NotEnoughData
 from models.settings import Settings, load_settings
 from streams.clickhouse import ClickHouseSink, apply_schema
 
@@ -91,6 +91,28 @@ def test_a_context_is_explored_alone(file: Path) -> None:
     assert isinstance(run(file, "--context", "project=p9").exception, NotEnoughData)
 
 
+def test_repeated_trials_are_shown(tmp_path: Path) -> None:
+    """Thirty tasks of which ten never, ten in one of two trials and ten always succeed."""
+    path = tmp_path / "trials.jsonl"
+    trials = [(task, trial) for task in range(30) for trial in range(2)]
+    path.write_text(
+        "\n".join(
+            json.dumps({"agent_run_id": f"{task}-{trial}", "task_id": f"t{task}", "success": task // 10 > trial})
+            for task, trial in trials
+        )
+    )
+    found = json.loads(run(path, "--json").stdout)
+    (one,) = found["exploration"]["trials"]
+    rates = [(rate["k"], rate["any_of"]["estimate"], rate["all_of"]["estimate"]) for rate in one["rates"]]
+    assert rates == [(1, pytest.approx(1 / 2), pytest.approx(1 / 2)), (2, pytest.approx(2 / 3), pytest.approx(1 / 3))]
+    ahead = one["forecast"]
+    assert (one["forecast_trials"], one["tasks"]) == (4, 30)
+    told = run(path).stdout
+    assert "Repeated trials of the same tasks at the same settings" in told
+    assert f"30 new │ 4 (forecast) │    {ahead['estimate']:.3f} │ [{ahead['lo']:.3f}, {ahead['hi']:.3f}]" in told
+    assert "30 tasks with at least 2 trials each: one trial solves 50 %, at least one of 2 solves 66.7 %, and" in told
+
+
 def test_rejected_lines_are_named(file: Path) -> None:
     """A broken line is told by file and line, and the exit status says so."""
     file.write_text("{broken\n" + file.read_text())
@@ -126,6 +148,7 @@ async def fill(settings: Settings) -> None:
     rows = events()
     now = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1000)
     columns: dict[str, Any] = {name: [row.get(name) for row in rows] for name in COLUMNS}
+    columns["project_characteristics"] = [json.dumps({"team": "red" if n % 3 else "blue"}) for n in range(len(rows))]
     columns |= {"completed_at": [now] * len(rows), "version": [1] * len(rows)}
     columns["complexity_band"] = [complexity_band(row["task_complexity"]) for row in rows]
     await sink.insert("scaling_observations", columns)
@@ -136,7 +159,7 @@ async def fill(settings: Settings) -> None:
 def test_stored_runs_give_the_figures_of_their_file(
     stored: Settings, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same runs from ClickHouse, all of them and by context; a key that is no column is an error."""
+    """The same runs from ClickHouse, all of them and by context, also by keys that only characteristics have."""
     monkeypatch.setenv("SCALING_CLICKHOUSE", stored.clickhouse)
     # Rows come back in another order, which moves sums by their rounding.
     answers = [json.loads(run(*more, "--json").stdout) for more in ((file, "--map", "max_iterations=turns"), ())]
@@ -148,4 +171,6 @@ def test_stored_runs_give_the_figures_of_their_file(
     assert one["exploration"]["runs"] == sum(event["project"] == "p3" for event in events())
     high = json.loads(run("--context", "complexity_band=high", "--json").stdout)
     assert high["exploration"]["runs"] == sum(event["task_complexity"] >= 0.8 for event in events())
-    assert isinstance(run("--context", "team=red").exception, SettingsError)
+    team = json.loads(run("--context", "team=blue&project=p3", "--json").stdout)
+    assert team["exploration"]["runs"] == sum(n % 3 == 0 and n % 7 == 3 for n in range(480))
+    assert isinstance(run("--context", "team=green").exception, NotEnoughData)
