@@ -377,7 +377,7 @@ async def test_the_queries_of_the_page_run(archive_settings: Settings, sink: Cli
     await store(sink, archive_settings, batch_of(*runs, *(event(f"run-{number}", revision=1) for number in range(3))))
     blocks = re.findall(r"```sql\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
 
-    assert len(blocks) == 10
+    assert len(blocks) == 11
     for block in blocks:
         result = query(archive_settings, block)
         assert result.rows or re.search(r"FROM (laws|law_history|rejected)", block), block
