@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import msgspec
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import InvalidProducerEpoch, KafkaConnectionError, KafkaError, ProducerFenced
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
 
 from agents.audit import AuditHeading
@@ -27,8 +27,10 @@ from streams.cut import Cut, read_cut
 from streams.drifts import Drifts, read_drifts
 from streams.extents import Extent, absence, read_extents
 from streams.kafka_clients import read_compacted
+from streams.law_topic import publish_laws
 
 TRANSACTIONAL_ID = "scaling-audit"
+TAKEN_OVER = "another auditor has taken over the audited laws: this one stops; run one `scaling worker audit`"
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 LAWS_AT_ONCE = 500
 """Laws in one transaction, which the broker gives up after a minute."""
@@ -36,7 +38,6 @@ LAWS_AT_ONCE = 500
 NOTHING = Extent(0, 0)
 
 log = structlog.get_logger(__name__)
-encode = msgspec.json.Encoder().encode
 
 
 @dataclass(slots=True)
@@ -265,18 +266,9 @@ class AuditService:
             new = await asyncio.to_thread(self._published.renew, laws)
             for first in range(0, len(new), LAWS_AT_ONCE):
                 part = new[first : first + LAWS_AT_ONCE]
-                await self._publish(part)
+                await publish_laws(self._producer, part, TAKEN_OVER)
                 self._published.confirm(part)
         return len(new)
-
-    async def _publish(self, laws: list[Law]) -> None:
-        try:
-            async with self._producer.transaction():
-                sent = [await self._producer.send(LAWS, encode(law), law.law_id.encode(), partition=0) for law in laws]
-                await asyncio.gather(*sent)
-        except (ProducerFenced, InvalidProducerEpoch):
-            message = "another auditor has taken over the audited laws: this one stops; run one `scaling worker audit`"
-            raise Fenced(message) from None
 
     async def _fence(self) -> AIOKafkaProducer:
         """Open the producer of the audited laws; from then on no other auditor's can publish."""

@@ -6,21 +6,20 @@ from collections.abc import Iterable
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import IllegalStateError, InvalidProducerEpoch, ProducerFenced
+from aiokafka.errors import IllegalStateError
 
 from agents.refit import Refitter
-from models.errors import Fenced
-from models.laws import Drift, Law
+from models.laws import Drift
 from models.settings import Settings
 from models.topics import LAWS, STATS
 from streams.kafka_clients import read_compacted
+from streams.law_topic import publish_laws
 
 GROUP = "scaling-refit"
+TAKEN_OVER = "another worker refits this partition of scaling.stats now: this worker stops"
 POLL_MS = 100
 REST = 2.0
 """The least time from one refit to the next, as a multiple of what it took."""
-
-encode = msgspec.json.Encoder().encode
 
 
 class Share:
@@ -126,21 +125,13 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
             laws = await asyncio.to_thread(share.refitter.fit, snapshot)
             async with share.publishing:
                 if share.producer is not None and self._shares.get(partition) is share:
-                    await self._publish(share.producer, laws)
+                    await publish_laws(share.producer, laws, TAKEN_OVER)
 
     async def _caught_up(self, partition: TopicPartition, end: int) -> bool:
         try:
             return bool(await self._consumer.position(partition) >= end)
         except IllegalStateError:
             return False  # revoked meanwhile
-
-    async def _publish(self, producer: AIOKafkaProducer, laws: Iterable[Law]) -> None:
-        try:
-            async with producer.transaction():
-                delivered = [await producer.send(LAWS, encode(law), law.law_id.encode(), partition=0) for law in laws]
-                await asyncio.gather(*delivered)
-        except (ProducerFenced, InvalidProducerEpoch):
-            raise Fenced("another worker refits this partition of scaling.stats now: this worker stops") from None
 
     async def _fence(self, partition: TopicPartition) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(

@@ -1,0 +1,33 @@
+"""Publishing laws: all or nothing, and by one producer at a time."""
+
+import asyncio
+from collections.abc import Iterable
+
+import msgspec
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
+
+from models.errors import Fenced
+from models.laws import Law
+from models.topics import LAWS
+
+encode = msgspec.json.Encoder().encode
+
+
+async def publish_laws(producer: AIOKafkaProducer, laws: Iterable[Law], fenced: str) -> None:
+    """Publish laws in one transaction, each under its id.
+
+    Raises:
+        Fenced: A newer producer has the transactional id; `fenced` is its message.
+    """
+    sent: list[asyncio.Future[object]] = []
+    try:
+        async with producer.transaction():
+            for law in laws:
+                # One by one: what was sent before a failure is waited for.
+                sent.append(await producer.send(LAWS, encode(law), law.law_id.encode(), partition=0))  # noqa: PERF401
+            await asyncio.gather(*sent)
+    except (ProducerFenced, InvalidProducerEpoch):
+        # Every record that was under way has failed for the same reason, which is told once.
+        await asyncio.gather(*sent, return_exceptions=True)
+        raise Fenced(fenced) from None
