@@ -1,26 +1,20 @@
 """Collect run events for an exploratory analysis, by the rules of the stats worker."""
 
-import sys
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
 
 import numpy as np
-import xxhash
 
-from agents.accept import accept
 from agents.columns import Columns, observed_outcomes, to_columns
-from agents.decode import EventDecoder, Rejection
-from agents.dedupe import SeenRuns, Verdict
-from agents.raw_laws import Met
+from agents.decode import Rejection
+from agents.intake import Intake, Met
 from analytics.moments import Ints
 from analytics.sample import Sample
-from models.batches import Batch
 from models.contexts import GLOBAL, context_id
 from models.dimensions import LIVE_OUTCOMES, OUTCOME_VARIABLES, Variable
 from models.errors import NotEnoughData
 from models.events import RunEvent
 from models.settings import Settings
-from models.topics import RUNS
 
 IDENTITIES = ("project", "task_type", "model", "task_id")
 
@@ -29,45 +23,34 @@ class Explorer:
     """Collects events, each run once as the first of its events has it, and makes columns of them."""
 
     def __init__(self, settings: Settings) -> None:
-        self.met = Met()
         self._contexts = settings.context_keys
         keys = [*settings.context_keys, *([name] for name in IDENTITIES)]
-        self._settings = settings.model_copy(update={"partitions": 1, "context_keys": keys})
-        self._decoder = EventDecoder(settings)
-        self._seen = SeenRuns(0, sys.maxsize)
-        self._offset = 0
+        self._settings = settings.model_copy(update={"context_keys": keys})
+        self._intake = Intake(settings)
+        self._known = 0
         self._parts: list[Columns] = []
+
+    @property
+    def met(self) -> Met:
+        """What became of the records so far."""
+        met = self._intake.met
+        return replace(met, accepted=met.accepted + self._known)
 
     def add(self, payloads: Sequence[bytes]) -> list[Rejection]:
         """Take the next records in; return those that are no run events, by their places."""
-        now, count = int(datetime.now(UTC).timestamp() * 1000), len(payloads)
-        offsets = range(self._offset, self._offset + count)
-        self._offset += count
-        batch = Batch(RUNS, 0, offsets, [now] * count, [None] * count, payloads, [()] * count)
-        accepted = accept(batch, self._decoder, self._settings)
-        verdicts = self._seen.judge(
-            accepted.id_hashes,
-            [xxhash.xxh64_intdigest(payloads[index]) for index in accepted.indices],
-            [offsets[index] for index in accepted.indices],
-            [event.revision for event in accepted.events],
-        )
-        new = np.flatnonzero(verdicts == Verdict.NEW)
-        corrected = int((verdicts == Verdict.CORRECTION).sum())
-        self.add_events([accepted.events[at] for at in new.tolist()])
-        self.met = Met(
-            accepted=self.met.accepted,
-            duplicate=self.met.duplicate + len(verdicts) - len(new) - corrected,
-            corrected=self.met.corrected + corrected,
-            rejected=self.met.rejected + len(accepted.rejections),
-        )
-        return accepted.rejections
+        taken = self._intake.take(payloads)
+        self._keep(taken.events)
+        return taken.rejections
 
     def add_events(self, events: Iterable[RunEvent]) -> None:
         """Take in events that are known to be valid and of a run each."""
-        taken = list(events)
-        if taken:
-            self._parts.append(to_columns(taken, np.zeros(len(taken)), self._settings))
-        self.met = Met(self.met.accepted + len(taken), self.met.duplicate, self.met.corrected, self.met.rejected)
+        known = list(events)
+        self._keep(known)
+        self._known += len(known)
+
+    def _keep(self, events: Sequence[RunEvent]) -> None:
+        if events:
+            self._parts.append(to_columns(events, np.zeros(len(events)), self._settings))
 
     def sample(self, context: str | None = None) -> Sample:
         """Make columns of the runs.

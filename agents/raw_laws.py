@@ -1,23 +1,19 @@
 """The laws straight from run events, without cells and without Kafka: what the live laws are checked against."""
 
-import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
-from agents.accept import accept
 from agents.columns import to_columns
-from agents.decode import EventDecoder, Rejection
-from agents.dedupe import SeenRuns, Verdict
+from agents.decode import Rejection
 from agents.fitting import fitting_of
+from agents.intake import Intake, Met
 from analytics.rows import fit_rows
-from models.batches import Batch
 from models.cells import BINS_PER_OCTAVE, LARGEST_OWN_VALUE, bin_value
 from models.contexts import GLOBAL, context_id
 from models.dimensions import (
@@ -34,7 +30,6 @@ from models.dimensions import (
 )
 from models.laws import Law, Published
 from models.settings import Settings
-from models.topics import RUNS
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -51,16 +46,6 @@ class Wanted:
 
 
 ALL = Wanted()
-
-
-@dataclass(frozen=True, slots=True)
-class Met:
-    """What became of the records: as the stats worker would count them."""
-
-    accepted: int = 0
-    duplicate: int = 0
-    corrected: int = 0
-    rejected: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,52 +95,34 @@ class RawRuns:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.met = Met()
         self._settings = settings
-        self._alone = settings.model_copy(update={"partitions": 1})
-        self._decoder = EventDecoder(settings)
-        self._seen = SeenRuns(0, sys.maxsize)
-        self._offset = 0
+        self._intake = Intake(settings)
         self._outcomes: list[Floats] = []
         self._masks: list[Ints] = []
         self._policy: list[Ints] = []
         self._dimensions: defaultdict[Slot, list[Floats]] = defaultdict(list)
         self._keys: defaultdict[str, list[Sequence[str | None]]] = defaultdict(list)
 
+    @property
+    def met(self) -> Met:
+        """What became of the records so far."""
+        return self._intake.met
+
     def add(self, payloads: Sequence[bytes]) -> list[Rejection]:
         """Take the next records in; return those that are no run events, by their places."""
-        now = int(datetime.now(UTC).timestamp() * 1000)
-        count = len(payloads)
-        offsets = range(self._offset, self._offset + count)
-        self._offset += count
-        batch = Batch(RUNS, 0, offsets, [now] * count, [None] * count, payloads, [()] * count)
-        accepted = accept(batch, self._decoder, self._alone)
-        verdicts = self._seen.judge(
-            accepted.id_hashes,
-            [xxhash.xxh64_intdigest(payloads[index]) for index in accepted.indices],
-            [offsets[index] for index in accepted.indices],
-            [event.revision for event in accepted.events],
-        )
-        new = np.flatnonzero(verdicts == Verdict.NEW)
-        corrected = int((verdicts == Verdict.CORRECTION).sum())
-        self.met = replace(
-            self.met,
-            accepted=self.met.accepted + len(new),
-            duplicate=self.met.duplicate + len(verdicts) - len(new) - corrected,
-            corrected=self.met.corrected + corrected,
-            rejected=self.met.rejected + len(accepted.rejections),
-        )
-        if len(new):
-            columns = to_columns([accepted.events[at] for at in new.tolist()], accepted.completed[new], self._settings)
+        taken = self._intake.take(payloads)
+        count = len(taken.events)
+        if count:
+            columns = to_columns(taken.events, taken.completed, self._settings)
             self._outcomes.append(columns.outcomes)
             self._masks.append(columns.mask)
             self._policy.append(columns.policy)
             for slot in ((dimension, basis) for dimension in Dimension for basis in BASES[dimension]):
                 x = columns.dimensions.get(slot)
-                self._dimensions[slot].append(np.full(len(new), np.nan) if x is None else x)
+                self._dimensions[slot].append(np.full(count, np.nan) if x is None else x)
             for key, values in columns.keys.items():
                 self._keys[key].append(values)
-        return accepted.rejections
+        return taken.rejections
 
     def laws(self, wanted: Wanted = ALL) -> Iterator[Law]:
         """Fit the laws, context by context; their ids and fields are those of the live tier, without a lineage."""

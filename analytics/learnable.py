@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from analytics.exploration import SUPPORT, Association, Exploration, Missing, Spread
+from analytics.joint_cells import MIN_CLUSTERS
 from analytics.lint import LIMITS, NARROW
 from analytics.repeats import Trials
-from analytics.sensitivity import MIN_CLUSTERS, Sensitivity
+from analytics.sensitivity import Sensitivity
 from analytics.sentences import DIMENSION_WORDS, OUTCOME_WORDS, count, listed, outcome_text, slot_words, value_text
 from models.contexts import GLOBAL
 from models.dimensions import LESS_IS_BETTER, LIVE_OUTCOMES, Basis, Dimension, Outcome

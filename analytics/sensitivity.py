@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analytics.joint_cells import MIN_CLUSTERS
 from analytics.moments import Floats, Ints
 from analytics.power_analysis import detectable_effect, power_of
 from analytics.sample import Sample
 from models.dimensions import LESS_IS_BETTER, LIVE_OUTCOMES, Basis, Dimension, Outcome
 
-MIN_CLUSTERS = 6
 CHANGE = 0.1
 """The change of a rate or a quality from the smallest to the largest value that runs should be able to show."""
 

@@ -11,8 +11,9 @@ import msgspec
 import pytest
 
 from agents.decode import EventDecoder
+from agents.intake import Met
 from agents.observer import Observer
-from agents.raw_laws import Met, RawRuns, Wanted
+from agents.raw_laws import RawRuns, Wanted
 from agents.refit import Refitter
 from analytics.equality import compare_laws
 from analytics.simulation import simulate
