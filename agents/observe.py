@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from agents.decode import EventDecoder
-from agents.observer import Flush, Observer
+from agents.flush import Flush
+from agents.observer import Observer
 from models.batches import Batch
 from models.settings import Settings
 

@@ -1,5 +1,6 @@
 """Observe run events: the state of one source partition, and what must be written for it."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,16 +16,19 @@ from agents.columns import Columns, to_columns
 from agents.context_index import ContextIndex
 from agents.decode import EventDecoder, Rejection
 from agents.dedupe import SeenRuns, Verdict
+from agents.flush import Flush, Record
 from agents.live_cells import LiveCells
 from agents.live_grams import LiveGrams
+from agents.outcome_events import source_header
 from agents.rejects import reject_record
 from agents.tallies import Tallies, Tally
 from analytics.partitions import partition_of
-from models.batches import Batch, Headers
+from models.batches import Batch
 from models.cells import GramKey
 from models.errors import StackError
+from models.events import RunEvent
 from models.settings import Settings
-from models.topics import CELLS_TABLE, DEDUPE_TABLE, GRAMS_TABLE, IMPORTS_TABLE, REJECTED, RUNS, STATS, TABLES
+from models.topics import CELLS_TABLE, DEDUPE_TABLE, GRAMS_TABLE, IMPORTS_TABLE, OUTCOMES, REJECTED, RUNS, STATS, TABLES
 
 CUT = "cut"
 BARRIER = "barrier"
@@ -37,6 +41,10 @@ GATHERED = 20_000
 
 hash64 = xxhash.xxh64_intdigest
 _REVISION = attrgetter("revision")
+_EXPERIMENT = attrgetter("experiment_id")
+
+EXPERIMENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+OUTCOME_VERDICTS = frozenset({Verdict.NEW, Verdict.CORRECTION})
 
 
 class Cut(msgspec.Struct, frozen=True):
@@ -45,25 +53,6 @@ class Cut(msgspec.Struct, frozen=True):
     offset: int
     settings_hash: str
     schema_version: int = 1
-
-
-class Record(msgspec.Struct, frozen=True, gc=False):
-    """A record to publish."""
-
-    topic: str
-    partition: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Flush:
-    """Everything that must be written, all or nothing, for the events observed so far."""
-
-    offset: int
-    tables: dict[str, dict[bytes, bytes | None]]
-    records: list[Record]
 
 
 @dataclass(slots=True)
@@ -179,6 +168,8 @@ class Observer:
             list(map(_REVISION, events)),
         )
         self._tally(batch, indices, verdicts.tolist(), accepted.rejections)
+        if any(map(_EXPERIMENT, events)):
+            self._pass_on_outcomes(runs, events, verdicts.tolist())
         if verdicts.any():
             new = np.flatnonzero(verdicts == Verdict.NEW).tolist()
             events, completed = [events[index] for index in new], completed[new]
@@ -210,7 +201,7 @@ class Observer:
             IMPORTS_TABLE: tallies,
         }
         assert tables.keys() == set(TABLES)
-        return Flush(self._next_offset, tables, records)
+        return Flush(tables, records, self._next_offset)
 
     @property
     def _cut_key(self) -> bytes:
@@ -234,6 +225,18 @@ class Observer:
         value = batch.values[index]
         self._records.append(Record(RUNS, partition, batch.keys[index], value, batch.headers[index]))
         self.pending_bytes += len(value or b"")
+
+    def _pass_on_outcomes(self, runs: Batch, events: Sequence[RunEvent], verdicts: Sequence[int]) -> None:
+        """Send runs that name an experiment, first events and corrections alike, to the experiment's partition."""
+        for place, (event, verdict) in enumerate(zip(events, verdicts, strict=True)):
+            experiment = event.experiment_id
+            if verdict not in OUTCOME_VERDICTS or experiment is None or not EXPERIMENT_ID.fullmatch(experiment):
+                continue
+            key = f"{experiment}|{event.agent_run_id}".encode()
+            partition = partition_of(experiment.encode(), self._settings.partitions)
+            headers = [source_header(runs.offsets[place], runs.timestamps[place])]
+            self._records.append(Record(OUTCOMES, partition, key, runs.values[place], headers))
+            self.pending_bytes += len(runs.values[place] or b"")
 
     def _tally(
         self, batch: Batch, indices: Sequence[int], verdicts: Sequence[int], rejections: Sequence[Rejection]

@@ -15,10 +15,10 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
 
-from agents.observer import Flush
+from agents.flush import Flush
 from models.errors import Fenced
 from models.settings import Settings
-from models.topics import STATS_APP, TABLES, changelog
+from models.topics import STATS_APP, STATS_CHANGELOGS
 
 BATCH_BYTES = 768 * 1024
 PATIENCE_MS = 120_000
@@ -34,9 +34,11 @@ Entry = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
 class OwnedPartition:
     """One source partition that this worker owns: its stored tables and the only producer that may change them."""
 
-    def __init__(self, partition: int, producer: AIOKafkaProducer) -> None:
-        self.tables: Tables = {table: {} for table in TABLES}
+    def __init__(self, partition: int, producer: AIOKafkaProducer, app: str, changelogs: Mapping[str, str]) -> None:
+        self.tables: Tables = {table: {} for table in changelogs}
         self.restored: dict[str, int] = {}
+        self._app = app
+        self._changelogs = changelogs
         self._partition = partition
         self._closed = False
         self._producer = producer
@@ -63,7 +65,7 @@ class OwnedPartition:
                 if not isinstance(error, ProducerFenced | InvalidProducerEpoch):
                     raise
                 raise Fenced(
-                    f"partition {self._partition} of scaling.runs has a newer owner: this worker stops; "
+                    f"partition {self._partition} of {self._app} has a newer owner: this worker stops; "
                     "its supervisor starts it again"
                 ) from None
             for name, changes in flush.tables.items():
@@ -79,7 +81,7 @@ class OwnedPartition:
     async def _send(self, flush: Flush) -> None:
         by_target: defaultdict[tuple[str, int], list[Entry]] = defaultdict(list)
         for name, changes in flush.tables.items():
-            by_target[changelog(name), self._partition] = [(key, value, []) for key, value in changes.items()]
+            by_target[self._changelogs[name], self._partition] = [(key, value, []) for key, value in changes.items()]
         for record in flush.records:
             by_target[record.topic, record.partition].append((record.key, record.value, list(record.headers)))
         await asyncio.gather(*(self._send_all(target, entries) for target, entries in by_target.items() if entries))
@@ -101,10 +103,20 @@ class OwnedPartition:
 
 
 class Ledger:
-    """The source partitions that this worker owns."""
+    """The partitions that this worker owns.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: Where Kafka is.
+        app: Names the transactional ids: one owner for each partition of an app.
+        changelogs: The topic behind each table.
+    """
+
+    def __init__(
+        self, settings: Settings, app: str = STATS_APP, changelogs: Mapping[str, str] = STATS_CHANGELOGS
+    ) -> None:
         self._settings = settings
+        self._app = app
+        self._changelogs = changelogs
         self._owned: dict[int, OwnedPartition] = {}
         self._generation: int | None = None
         self._taking = asyncio.Lock()
@@ -128,27 +140,29 @@ class Ledger:
     async def release(self) -> None:
         """Give up all partitions; what was not flushed is read again by the next owner."""
         owned, self._owned, self._generation = self._owned, {}, None
+        if owned:
+            log.info("partitions released", partitions=sorted(owned))
         await asyncio.gather(*(partition.close() for partition in owned.values()), return_exceptions=True)
 
     async def _fence(self, partition: int) -> OwnedPartition:
         producer = AIOKafkaProducer(
             bootstrap_servers=self._settings.kafka,
-            transactional_id=f"{STATS_APP}-{partition}",
+            transactional_id=f"{self._app}-{partition}",
             max_batch_size=BATCH_BYTES,
             max_request_size=self._settings.max_event_bytes + BATCH_BYTES,
             request_timeout_ms=PATIENCE_MS,
             transaction_timeout_ms=PATIENCE_MS,
         )
         await producer.start()
-        return OwnedPartition(partition, producer)
+        return OwnedPartition(partition, producer, self._app, self._changelogs)
 
     async def _restore(self) -> None:
         if not self._owned:
             return
         tables = {
-            TopicPartition(changelog(name), number): owned.tables[name]
+            TopicPartition(topic, number): owned.tables[name]
             for number, owned in self._owned.items()
-            for name in TABLES
+            for name, topic in self._changelogs.items()
         }
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._settings.kafka,

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from agents.decode import EventDecoder
 from agents.moment_table import decode_rows
-from agents.observer import Cut, Flush, Observer, Record
+from agents.flush import Flush, Record
+from agents.observer import Cut, Observer
 from agents.tallies import Tally
 from analytics.partitions import partition_of
 from models.batches import Batch, Headers

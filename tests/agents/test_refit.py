@@ -13,7 +13,8 @@ import pytest
 
 from agents.decode import EventDecoder
 from agents.fitting import fitting_of
-from agents.observer import Observer, Record
+from agents.flush import Record
+from agents.observer import Observer
 from agents.refit import Refitter, choose_basis, to_cells
 from analytics.equality import compare_laws
 from analytics.partitions import partitions_of

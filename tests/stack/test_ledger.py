@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 from aiokafka.errors import KafkaError
 
-from agents.observer import Flush
+from agents.flush import Flush
 from models.errors import Fenced
 from models.settings import Settings
 from models.topics import CELLS_TABLE, GRAMS_TABLE, TABLES
@@ -21,7 +21,7 @@ KEYS = (b"ledger-test-a", b"ledger-test-b")
 
 def flush_of(offset: int, **tables: dict[bytes, bytes | None]) -> Flush:
     """Make a flush of these changes."""
-    return Flush(offset, {table: tables.get(table, {}) for table in TABLES}, [])
+    return Flush({table: tables.get(table, {}) for table in TABLES}, [], offset)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -49,7 +49,7 @@ async def test_a_new_owner_restores_what_was_written_and_fences_the_old_one(clea
     assert {key: tables[CELLS_TABLE].get(key) for key in KEYS} == {KEYS[0]: b"2", KEYS[1]: None}
     assert tables[GRAMS_TABLE][KEYS[0]] == b"1"
 
-    with pytest.raises(Fenced, match=r"partition 3 of scaling\.runs has a newer owner"):
+    with pytest.raises(Fenced, match=r"partition 3 of scaling-stats has a newer owner"):
         await old.owned[PARTITION].write(flush_of(3, cells={KEYS[0]: b"stale"}))
     assert await new.owned[PARTITION].write(flush_of(3, cells={KEYS[0]: b"3"}))
 

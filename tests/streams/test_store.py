@@ -6,7 +6,7 @@ import pytest
 from faust.types import TP
 
 from models.settings import Settings, load_settings
-from models.topics import CELLS_TABLE, TABLES, changelog
+from models.topics import CELLS_TABLE, STATS_APP, STATS_CHANGELOGS, TABLES, changelog
 from streams import store
 from streams.app import create_app
 from streams.ledger import Ledger, OwnedPartition
@@ -25,7 +25,7 @@ class Restored(Ledger):
         wanted = sorted(partitions)
         self.taken.append((generation, wanted))
         for number in wanted:
-            owned = OwnedPartition(number, None)
+            owned = OwnedPartition(number, None, STATS_APP, STATS_CHANGELOGS)
             owned.tables[CELLS_TABLE][f"{number}|cell".encode()] = b"value"
             owned.restored = {changelog(table): 41 for table in TABLES}
             self._owned[number] = owned
