@@ -110,7 +110,7 @@ def _observations(
         "complexity_band": [None if value is None else complexity_band(value) for value in complexities],
         # msgspec and not orjson: an integer beyond 64 bits is valid JSON, and orjson refuses to write it.
         "project_characteristics": [_json(event.project_characteristics or {}).decode() for event in events],
-        "assigned_value": [_assigned(event.assigned_value) for event in events],
+        "assigned_value": [text_of_value(event.assigned_value) for event in events],
         "topic": [batch.topic] * count,
         "partition": [batch.partition] * count,
         "offset": offsets,
@@ -119,7 +119,7 @@ def _observations(
     }
 
 
-def _assigned(value: float | str | None) -> str | None:
+def text_of_value(value: float | str | None) -> str | None:
     """Write an assigned value as text; a whole number without a fraction, as orchestrators write it."""
     return value if value is None or isinstance(value, str) else repr(value).removesuffix(".0")
 
@@ -135,9 +135,9 @@ def archive_rejected(batch: Batch) -> tuple[TableColumns, list[str]]:
     for index, value in enumerate(batch.values):
         try:
             reject = _read_reject(value or b"")
-            _check_range(partition=reject.partition, offset=reject.offset, size=reject.size)
+            check_range(partition=reject.partition, offset=reject.offset, size=reject.size)
         except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
-            problems.append(_problem(batch, index, error))
+            problems.append(problem_with(batch, index, error))
         else:
             rejects.append(reject)
     names = (name for name in Rejected.__struct_fields__ if name != "schema_version")
@@ -158,13 +158,13 @@ def archive_laws(batch: Batch) -> tuple[TableColumns, list[str]]:
         try:
             rows.append(_law_row(_read_law(value)) | {"record": value.decode()})
         except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
-            problems.append(_problem(batch, index, error))
+            problems.append(problem_with(batch, index, error))
     return ({name: [row[name] for row in rows] for name in rows[0]} if rows else {}), problems
 
 
 def _law_row(law: Law) -> dict[str, Any]:
     """Spread what people ask a law for over columns of its own."""
-    _check_range(epoch=law.epoch, version=law.version, n=law.n)
+    check_range(epoch=law.epoch, version=law.version, n=law.n)
     power, knee = law.reference.power, law.knee
     exponent = power.exponent if power else None
     return {
@@ -175,7 +175,7 @@ def _law_row(law: Law) -> dict[str, Any]:
         "context": law.context,
         "dimension": law.dimension,
         "outcome": law.outcome,
-        "fitted_at": (msgspec.convert(law.fitted_at, datetime).astimezone(UTC) - EPOCH) // MILLISECOND,
+        "fitted_at": ticks(law.fitted_at),
         "n": law.n,
         "status": law.status,
         "evidence": law.evidence,
@@ -196,14 +196,20 @@ def _law_row(law: Law) -> dict[str, Any]:
     }
 
 
-def _check_range(**numbers: int) -> None:
+def ticks(moment: str) -> int:
+    """Read an RFC 3339 time as milliseconds since the epoch."""
+    return (msgspec.convert(moment, datetime).astimezone(UTC) - EPOCH) // MILLISECOND
+
+
+def check_range(**numbers: int) -> None:
     """Refuse a number that no column could hold: it would keep its whole insert, and the archive, from going on."""
     for name, number in numbers.items():
         if not 0 <= number < LONGEST_INT:
             raise ValueError(f"{name} = {number} is not between 0 and 2^63 - 1")
 
 
-def _problem(batch: Batch, index: int, error: Exception) -> str:
+def problem_with(batch: Batch, index: int, error: Exception) -> str:
+    """Say which record cannot be archived, and why."""
     return f"the record {batch.topic}[{batch.partition}]@{batch.offsets[index]} cannot be archived: {error}"
 
 

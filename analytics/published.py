@@ -54,6 +54,7 @@ class Fitting:
         draws: Bootstrap draws behind the intervals.
         value_of_success: Dollars that a success, or a quality of 1, is worth.
         agent_cost: Dollars for one agent; iteration_cost likewise, context_cost_per_1k for 1,000 tokens.
+        families: Which families to average; empty: all that the outcome may follow.
     """
 
     draws: int = 300
@@ -61,6 +62,7 @@ class Fitting:
     agent_cost: float = 0.05
     iteration_cost: float = 0.02
     context_cost_per_1k: float = 0.003
+    families: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,7 +179,7 @@ def _curve_of(
 ) -> Curve:
     """Average the families over points; `noise` [m] is the variance of a single run at each."""
     log = outcome in LESS_IS_BETTER
-    names = curve_families(dimension, outcome)
+    names = fitting.families or curve_families(dimension, outcome)
     law = average(points, names, draws=fitting.draws, bounds=None if log else (0.0, 1.0))
     trend = trend_of(points)
     published = Published(

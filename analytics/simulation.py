@@ -1,6 +1,6 @@
 """Run-completion events drawn from a simulated world."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -47,13 +47,36 @@ def simulate(world: World, runs: int, seed: int, start: datetime | None = None) 
         yield from _events(columns, _missing(world, rng, len(index)))
 
 
+def simulate_tasks(
+    world: World, rng: np.random.Generator, tasks: Ints, chosen: Mapping[Dimension, Ints]
+) -> list[Event]:
+    """Run the given tasks [n] once each: events without identifier, time and gaps.
+
+    Args:
+        world: Where the runs take place.
+        rng: What chance draws from.
+        tasks: Numbers of tasks of the world. [n]
+        chosen: Places in the dimensions' grids that are set on purpose [n each]; the others are drawn uniformly.
+    """
+    drawn = {each: rng.integers(len(world.grid(each)), size=len(tasks)) for each in Dimension}
+    return _events(_outcomes(world, rng, tasks, drawn | dict(chosen)), [])
+
+
 def _columns(world: World, rng: np.random.Generator, n: int) -> dict[str, list[Any]]:
     """Draw the task, settings, realised counts and outcomes of n runs."""
     task = rng.integers(world.tasks, size=n)
-    complexity = world.complexities()[task]
     chosen: dict[Dimension, Ints] = {d: rng.integers(len(world.grid(d)), size=n) for d in Dimension}
     if world.confounded:
-        chosen[Dimension.AGENT_COUNT] = rng.binomial(len(world.agents) - 1, complexity)
+        chosen[Dimension.AGENT_COUNT] = rng.binomial(len(world.agents) - 1, world.complexities()[task])
+    return _outcomes(world, rng, task, chosen)
+
+
+def _outcomes(
+    world: World, rng: np.random.Generator, task: Ints, chosen: dict[Dimension, Ints]
+) -> dict[str, list[Any]]:
+    """Draw realised counts and outcomes of runs whose task and settings are given."""
+    n = len(task)
+    complexity = world.complexities()[task]
     ease = world.ease()[task]
 
     agents = np.array(world.agents)[chosen[Dimension.AGENT_COUNT]]

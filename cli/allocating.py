@@ -56,7 +56,7 @@ def allocate(
     """
     if not (math.isfinite(budget) and budget > 0):
         raise typer.BadParameter(f"--budget {budget:g}: give a number of dollars above 0")
-    allocation = asyncio.run(ask(settings_of(state), _task(task), budget, METHODS[method], timeout))
+    allocation = asyncio.run(ask(settings_of(state), read_task(task), budget, METHODS[method], timeout))
     if as_json:
         print_json(msgspec.to_builtins(allocation))
     else:
@@ -107,7 +107,8 @@ def _cells(allocation: Allocation) -> Iterator[str]:
     yield "\n".join(f"{name} (version {version})" for name, version in allocation.laws.items()) or "none"
 
 
-def _task(text: str) -> dict[str, Any]:
+def read_task(text: str) -> dict[str, Any]:
+    """Read the fields of a task from the command line."""
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
     except msgspec.MsgspecError as error:

@@ -10,6 +10,9 @@ from cli import (
     comparing,
     demo,
     doctor,
+    experiment,
+    experiment_demo,
+    experiment_planning,
     explore,
     fitting,
     hypotheses,
@@ -49,6 +52,10 @@ app.command()(doctor.doctor)
 app.command()(settings_table.settings)
 laws.app.command("verify")(verify.verify)
 laws.app.command("compare")(comparing.compare)
+experiment.app.command("plan")(experiment_planning.plan)
+experiment.app.command("suggest")(experiment_planning.suggest)
+experiment.app.command("demo")(experiment_demo.demo)
+app.add_typer(experiment.app, name="experiment")
 app.add_typer(laws.app, name="laws")
 app.add_typer(rejected.app, name="rejected")
 app.add_typer(topics.app, name="topics")

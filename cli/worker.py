@@ -9,7 +9,7 @@ import typer
 from cli.settings_of import settings_of
 from models.settings import Settings
 from streams.allocator import run_allocator
-from streams.app import create_app, create_archive_app
+from streams.app import create_app, create_archive_app, create_experiments_app
 from streams.auditor import run_auditor
 from streams.worker import configure_logging, run_worker
 
@@ -52,6 +52,17 @@ def audit() -> None:
     Example: SCALING_CLICKHOUSE=http://127.0.0.1:8123 scaling worker audit
     """
     _run_until_signal(run_auditor, settings_of())
+
+
+@app.command()
+def experiments() -> None:
+    """Assign values to tasks, join their outcomes, and keep the results of experiments up to date.
+
+    Needs SCALING_EXPERIMENT_SECRET, the same for all workers of this kind.
+
+    Example: SCALING_EXPERIMENT_SECRET=$(openssl rand -hex 32) scaling worker experiments
+    """
+    run_worker(create_experiments_app, settings_of())
 
 
 def _run_until_signal(run: Callable[[Settings, asyncio.Event], Awaitable[None]], settings: Settings) -> None:

@@ -14,11 +14,20 @@ from aiokafka.errors import KafkaError
 from deploy.machine import LEAST_FREE_BYTES, free_bytes
 from models.errors import NotReachable, QueryError
 from models.settings import Settings
-from models.topics import ARCHIVE_APP, RUNS, STATS_APP, TOPICS
+from models.topics import ARCHIVE_APP, EXPERIMENTS_APP, RUNS, STATS_APP, TOPICS
 from streams.topics import connected_admin, partition_counts, partition_mismatch, wait_for_coordinator
 
-TABLES = ("scaling_observations", "scaling_records", "scaling_rejected", "scaling_laws", "observations")
-APPS = {"stats": STATS_APP, "archive": ARCHIVE_APP}
+TABLES = (
+    "scaling_observations",
+    "scaling_records",
+    "scaling_rejected",
+    "scaling_laws",
+    "scaling_experiments",
+    "scaling_assignments",
+    "scaling_findings",
+    "observations",
+)
+APPS = {"stats": STATS_APP, "archive": ARCHIVE_APP, "experiments": EXPERIMENTS_APP}
 PATIENCE_SECONDS = 5.0
 AUDIT_SECONDS = 120.0
 """An audited law may take so long, besides two rounds of the audit, until it stands in ClickHouse."""
@@ -52,7 +61,7 @@ async def _kafka_checks(settings: Settings) -> list[Check]:
             for kind, app in APPS.items():
                 await wait_for_coordinator(admin, app, PATIENCE_SECONDS)
                 checks.append(await _members_check(admin, kind, app))
-                if RUNS in found:
+                if RUNS in found and app != EXPERIMENTS_APP:
                     checks.append(await _lag_check(admin, settings, kind, app, found[RUNS]))
     except NotReachable as error:
         checks.append(Check("Kafka", ok=False, message=str(error)))

@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -25,8 +26,11 @@ from streams.clickhouse import apply_schema
 from streams.topics import create_topics
 
 KAFKA = "kafka"
+EXPERIMENTS = "experiments"
 CLICKHOUSE = "clickhouse"
 ADDRESSES = "stack.json"
+SECRET_FILE = "experiment.secret"  # noqa: S105 - where it is kept
+SECRET_VARIABLE = "SCALING_EXPERIMENT_SECRET"  # noqa: S105 - what it is called
 START_SECONDS = 60.0
 WORKER_STOP_SECONDS = 6.0
 # What a client must know to meet the running stack's data.
@@ -41,7 +45,7 @@ log = structlog.get_logger(__name__)
 class StackOptions:
     """Where the stack keeps its state and how large it is. Port 0 picks a free one.
 
-    `worker_command` starts a worker when its kind (stats, archive, allocator, audit) is appended.
+    `worker_command` starts a worker when its kind (stats, archive, allocator, audit, experiments) is appended.
     """
 
     state: Path = Path(".scaling")
@@ -144,7 +148,7 @@ class Stack:
 
     @property
     def names(self) -> list[str]:
-        """The names of the processes: kafka, clickhouse, stats-0 …, archive, allocator, audit."""
+        """The names of the processes: kafka, clickhouse, stats-0 …, archive, allocator, audit, experiments."""
         return list(self._processes)
 
     def pid(self, name: str) -> int:
@@ -200,17 +204,24 @@ class Stack:
 
     def _worker_specs(self) -> list[ProcessSpec]:
         kinds = {f"stats-{number}": "stats" for number in range(self.options.workers)}
-        kinds |= {kind: kind for kind in ("archive", "allocator", "audit")}
+        kinds |= {kind: kind for kind in ("archive", "allocator", "audit", EXPERIMENTS)}
+        secret = self.settings.experiment_secret or _own_secret(self._state)
         return [
             ProcessSpec(
                 name,
                 (*self.options.worker_command, kind),
                 self._state / "logs" / f"{name}.log",
-                ONE_THREAD | environment(self.settings.model_copy(update={"instance_id": name})),
+                # Who holds the secret can forge assignments: only their owner gets it.
+                ONE_THREAD | self._environment(name, secret if kind == EXPERIMENTS else ""),
                 stop_seconds=WORKER_STOP_SECONDS,
             )
             for name, kind in kinds.items()
         ]
+
+    def _environment(self, name: str, secret: str) -> dict[str, str]:
+        own = environment(self.settings.model_copy(update={"instance_id": name, "experiment_secret": secret}))
+        # A secret of this process's own environment is not handed down to the others.
+        return {SECRET_VARIABLE: ""} | own
 
     def _publish_addresses(self) -> None:
         content = {
@@ -227,13 +238,15 @@ def running_stack(state: Path) -> dict[str, Any] | None:
     """Read the settings of the stack that runs on a state folder, or None where none runs.
 
     Returns:
-        Overrides for `load_settings`: kafka, clickhouse, clickhouse_database, partitions.
+        Overrides for `load_settings`: kafka, clickhouse, clickhouse_database, partitions, experiment_secret.
     """
     try:
         content = json.loads((state / ADDRESSES).read_text())
         # A process of the same number may have nothing to do with the stack that wrote the file.
         alive = psutil.Process(content["pid"]).create_time() == content["started"]
         settings: dict[str, Any] = content["settings"]
+        if (state / SECRET_FILE).exists() and not os.environ.get(SECRET_VARIABLE):
+            settings["experiment_secret"] = (state / SECRET_FILE).read_text().strip()
     except (FileNotFoundError, psutil.NoSuchProcess, ValueError, KeyError):
         return None
     return settings if alive else None
@@ -252,6 +265,15 @@ def environment(settings: Settings) -> dict[str, str]:
         f"SCALING_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
         for name, value in values.items()
     }
+
+
+def _own_secret(state: Path) -> str:
+    """Read the state folder's own secret, made at the first start; nobody else on the machine may read it."""
+    file = state / SECRET_FILE
+    if not file.exists():
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:
+            new.write(secrets.token_hex(32))
+    return file.read_text().strip()
 
 
 def _lock(state: Path) -> TextIO:

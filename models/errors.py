@@ -3,6 +3,7 @@
 ScalingError
 ├── SettingsError       a setting has a wrong value
 ├── InvalidEvent        a run event breaks a rule of the wire format
+├── InvalidExperiment   an experiment's definition, or what is asked of it, breaks a rule
 ├── NotEnoughData       a law or an estimate asks for more data than there is
 ├── StackError          Kafka, ClickHouse or the embedded stack is not as it must be
 │   ├── NotReachable    a service does not answer
@@ -23,6 +24,10 @@ class SettingsError(ScalingError):
 
 class InvalidEvent(ScalingError):  # noqa: N818 - the noun of the field: an invalid event
     """A run event breaks a rule of the wire format; the message names the field and the rule."""
+
+
+class InvalidExperiment(ScalingError):  # noqa: N818 - an invalid experiment, as an invalid event
+    """An experiment's definition, or what is asked of it, breaks a rule; the message names value and rule."""
 
 
 class NotEnoughData(ScalingError):  # noqa: N818 - the field's standard term

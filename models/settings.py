@@ -8,6 +8,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from models.errors import SettingsError
 
+HIDDEN = frozenset({"clickhouse_password", "experiment_secret"})
+"""Settings that are never shown."""
+
 Positive = Annotated[int, Field(gt=0)]
 Unit = Annotated[float, Field(ge=0, le=1)]
 
@@ -112,6 +115,14 @@ class Settings(BaseSettings):
     )
     audit_processes: Annotated[int, Field(ge=1, le=64)] = Field(1, description="Processes that the audit fits in.")
 
+    experiment_secret: str = Field(
+        "",
+        repr=False,
+        max_length=256,
+        description="Secret of the experiments' seals, tokens and randomisation, 16 characters or more, the same for "
+        "all workers; the embedded stack makes its own.",
+    )
+
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Log level.")
 
     @classmethod
@@ -155,6 +166,6 @@ def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - any setting b
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        value = "(hidden)" if "password" in name else repr(first.get("input"))
+        value = "(hidden)" if name in HIDDEN else repr(first.get("input"))
         message = f"setting {name} = {value}: {first['msg']}"
         raise SettingsError(message) from None

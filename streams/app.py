@@ -2,23 +2,51 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import structlog
 
+from agents import archive_experiments
 from agents.archive import LAWS as LAWS_TABLE
-from agents.archive import OBSERVATIONS, RECORDS, Tables, archive, archive_laws, archive_rejected, archive_runs
+from agents.archive import (
+    OBSERVATIONS,
+    RECORDS,
+    TableColumns,
+    Tables,
+    archive,
+    archive_laws,
+    archive_rejected,
+    archive_runs,
+)
 from agents.archive import REJECTED as REJECTED_TABLE
 from agents.decode import EventDecoder
+from agents.definitions import check_secret
+from agents.experimentation import Experimentation
 from agents.observe import Acknowledge, Observation
 from models.batches import Batch
 from models.settings import Settings
-from models.topics import ARCHIVE_APP, LAWS, REJECTED, RUNS, STATS_APP, TABLES
+from models.topics import (
+    ARCHIVE_APP,
+    ASSIGN_REQUESTS,
+    ASSIGNMENTS,
+    EXPERIMENT_CHANGELOGS,
+    EXPERIMENTS,
+    EXPERIMENTS_APP,
+    FINDINGS,
+    LAWS,
+    OUTCOMES,
+    REJECTED,
+    RUNS,
+    STATS_APP,
+    STATS_CHANGELOGS,
+)
 from streams import store
 from streams.clickhouse import ClickHouseSink
 from streams.ledger import Ledger
 from streams.refitter import RefitService
+from streams.seals import watch_seals
 from streams.transport import BatchApp, BatchSchema, check_faust_version, current_batches
 from streams.watchdog import CommitWatchdog
 
@@ -34,16 +62,7 @@ def create_app(settings: Settings, *, refit: bool = True) -> BatchApp:
     """Compose the stats worker: observe run events, keep the tables and, unless told otherwise, refit the laws."""
     app = _faust_app(STATS_APP, settings)
     ledger = Ledger(settings)
-    store.register()
-    for table in TABLES:
-        app.Table(
-            table,
-            partitions=settings.partitions,
-            key_type=bytes,
-            value_type=bytes,
-            store=store.URL,
-            options={"ledger": ledger},
-        )
+    _tables(app, ledger, STATS_CHANGELOGS, settings)
     observation = Observation(settings, lambda: ledger.owned)
     _agent(app, RUNS, observation.observe)
     _every(app, TICK_SECONDS, observation.flush_when_due, "flush")
@@ -52,8 +71,28 @@ def create_app(settings: Settings, *, refit: bool = True) -> BatchApp:
         _forever(app, service.run, "refit")
         _connect(app.on_before_shutdown, service.stop)
     _watch(app, settings)
-    _connect(app.on_partitions_revoked, ledger.release)
-    _connect(app.on_before_shutdown, ledger.release)
+    _release(app, ledger)
+    return app
+
+
+def create_experiments_app(settings: Settings) -> BatchApp:
+    """Compose the experiments worker: assign values to tasks, join their outcomes, keep the results up to date.
+
+    Raises:
+        SettingsError: The secret is missing or short.
+    """
+    check_secret(settings.experiment_secret)
+    app = _faust_app(EXPERIMENTS_APP, settings)
+    ledger = Ledger(settings, EXPERIMENTS_APP, EXPERIMENT_CHANGELOGS)
+    _tables(app, ledger, EXPERIMENT_CHANGELOGS, settings)
+    experimentation = Experimentation(settings, lambda: ledger.owned)
+    _agent(app, ASSIGN_REQUESTS, experimentation.answer)
+    _agent(app, OUTCOMES, experimentation.join)
+    _every(app, TICK_SECONDS, experimentation.tick, "tick")
+    _every(app, settings.refit_seconds, experimentation.refresh, "refresh")
+    _forever(app, partial(watch_seals, settings, experimentation.suspect), "seals")
+    _watch(app, settings)
+    _release(app, ledger)
     return app
 
 
@@ -68,6 +107,25 @@ def create_archive_app(settings: Settings) -> BatchApp:
     return app
 
 
+def _tables(app: BatchApp, ledger: Ledger, changelogs: Mapping[str, str], settings: Settings) -> None:
+    store.register()
+    for table, topic in changelogs.items():
+        app.Table(
+            table,
+            partitions=settings.partitions,
+            key_type=bytes,
+            value_type=bytes,
+            store=store.URL,
+            options={"ledger": ledger},
+            changelog_topic=app.topic(topic, key_type=bytes, value_type=bytes, internal=True),
+        )
+
+
+def _release(app: BatchApp, ledger: Ledger) -> None:
+    _connect(app.on_partitions_revoked, ledger.release)
+    _connect(app.on_before_shutdown, ledger.release)
+
+
 def _tables_by_topic(settings: Settings) -> dict[str, Callable[[Batch], Tables]]:
     decoder = EventDecoder(settings)
 
@@ -75,17 +133,25 @@ def _tables_by_topic(settings: Settings) -> dict[str, Callable[[Batch], Tables]]
         observations, records = archive_runs(batch, decoder, settings, int(time.time() * 1000))
         return {OBSERVATIONS: observations, RECORDS: records}
 
-    def rejected(batch: Batch) -> Tables:
-        columns, problems = archive_rejected(batch)
-        _report(problems)
-        return {REJECTED_TABLE: columns}
+    def read(table: str, columns_of: Callable[[Batch], tuple[TableColumns, list[str]]]) -> Callable[[Batch], Tables]:
+        def tables(batch: Batch) -> Tables:
+            columns, problems = columns_of(batch)
+            _report(problems)
+            return {table: columns}
 
-    def laws(batch: Batch) -> Tables:
-        columns, problems = archive_laws(batch)
-        _report(problems)
-        return {LAWS_TABLE: columns}
+        return tables
 
-    return {RUNS: runs, REJECTED: rejected, LAWS: laws}
+    return {
+        RUNS: runs,
+        REJECTED: read(REJECTED_TABLE, archive_rejected),
+        LAWS: read(LAWS_TABLE, archive_laws),
+        EXPERIMENTS: read(
+            archive_experiments.EXPERIMENTS,
+            partial(archive_experiments.archive_experiments, partitions=settings.partitions),
+        ),
+        ASSIGNMENTS: read(archive_experiments.ASSIGNMENTS, archive_experiments.archive_assignments),
+        FINDINGS: read(archive_experiments.FINDINGS, archive_experiments.archive_findings),
+    }
 
 
 def _report(problems: list[str]) -> None:

@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 Column = Sequence[Any] | NDArray[Any]
 
-SCHEMA = ("database", "observations", "records", "rejected", "laws")
+SCHEMA = ("database", "observations", "records", "rejected", "laws", "experiments", "assignments", "findings")
 """The files of streams/sql, in the order in which they are applied."""
 
 INSERT_SETTINGS = {

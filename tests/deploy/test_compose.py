@@ -15,6 +15,7 @@ WORKERS = {
     "archive": ["worker", "archive"],
     "allocator": ["worker", "allocator"],
     "audit": ["worker", "audit"],
+    "experiments": ["worker", "experiments"],
 }
 
 
@@ -55,6 +56,13 @@ def test_worker_settings_exist_and_instances_have_names_of_their_own(services: d
         variables = {key.removeprefix("SCALING_").lower() for key in services[name]["environment"]}
         assert variables <= set(Settings.model_fields)
     assert [services[name]["environment"]["SCALING_INSTANCE_ID"] for name in WORKERS] == list(WORKERS)
+
+
+def test_only_the_owner_of_experiments_has_their_secret(services: dict[str, Any]) -> None:
+    """Who holds the secret can forge seals and tokens; there is no default for it."""
+    variable = "SCALING_EXPERIMENT_SECRET"
+    assert [name for name in services if variable in services[name].get("environment", {})] == ["experiments"]
+    assert services["experiments"]["environment"][variable].startswith("${EXPERIMENT_SECRET:?")
 
 
 def test_what_runs_is_restarted_and_data_are_kept(services: dict[str, Any]) -> None:

@@ -160,7 +160,9 @@ async def test_workers_get_the_settings_are_restarted_and_given_up(tmp_path: Pat
         state=tmp_path / "state", kafka_port=0, clickhouse_port=0, worker_command=(sys.executable, str(worker))
     )
     async with Stack(options, load_settings(refit_seconds=2.5, context_keys=[["project"]])) as stack:
-        assert set(stack.names) == {"kafka", "clickhouse", "stats-0", "stats-1", "archive", "allocator", "audit"}
+        assert set(stack.names) == {
+            *("kafka", "clickhouse", "stats-0", "stats-1", "archive", "allocator", "audit", "experiments")
+        }
         log = options.state / "logs" / "stats-1.log"
         said = json.loads((await _lines(log, 1))[0])
         assert said["kind"] == "stats"

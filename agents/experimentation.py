@@ -1,0 +1,142 @@
+"""The experimenting agents: answer requests, join outcomes, keep the results of every owned partition up to date."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterable, Callable, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from agents.accept import completed_seconds
+from agents.decode import EventDecoder
+from agents.experiment_results import analyse
+from agents.experimenter import Experimenter
+from agents.observe import Acknowledge, Owned
+from agents.outcome_events import source_of
+from analytics.partitions import partition_of
+from models.batches import Batch
+from models.errors import InvalidEvent
+from models.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+Clock = Callable[[], float]
+
+
+@dataclass(slots=True)
+class Desk:
+    """The work on one owned partition. Whoever holds `working` may change the state, and writes before letting go."""
+
+    owned: Owned
+    experimenter: Experimenter
+    working: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def write(self) -> bool:
+        """Write what has changed; False when the partition is no longer owned."""
+        return not self.experimenter.store.changed or await self.owned.write(self.experimenter.store.drain())
+
+
+class Experimentation:
+    """Works on every owned partition. `partitions` gives the owned ones at any moment."""
+
+    def __init__(
+        self, settings: Settings, partitions: Callable[[], Mapping[int, Owned]], clock: Clock = time.time
+    ) -> None:
+        self._settings = settings
+        self._partitions = partitions
+        self._clock = clock
+        self._decoder = EventDecoder(settings)
+        self._desks: dict[int, Desk] = {}
+
+    @property
+    def desks(self) -> Mapping[int, Desk]:
+        """The partitions that are being worked on."""
+        return self._desks
+
+    async def answer(self, batches: AsyncIterable[tuple[Batch, Acknowledge]]) -> None:
+        """Answer requests: assignments and replies of a batch are one transaction."""
+        async for batch, acknowledge in batches:
+            desk = self._desk(batch.partition)
+            if desk is None:
+                continue
+            async with desk.working:
+                now = self._clock()
+                for value, timestamp in zip(batch.values, batch.timestamps, strict=True):
+                    desk.experimenter.handle(value, timestamp / 1000, now)
+                if await desk.write():
+                    acknowledge()
+
+    async def join(self, batches: AsyncIterable[tuple[Batch, Acknowledge]]) -> None:
+        """Join runs that name an experiment with their assignments."""
+        async for batch, acknowledge in batches:
+            desk = self._desk(batch.partition)
+            if desk is None:
+                continue
+            async with desk.working:
+                for place in range(len(batch)):
+                    self._join(desk.experimenter, batch, place)
+                if await desk.write():
+                    acknowledge()
+
+    async def tick(self) -> None:
+        """Expire assignments and end experiments, wherever that is due."""
+        self._drop_revoked()
+        # Experiments must end although nobody asks: a partition without requests gets its desk here.
+        for number in self._partitions():
+            self._desk(number)
+        for desk in list(self._desks.values()):
+            async with desk.working:
+                desk.experimenter.tick(self._clock())
+                await desk.write()
+
+    async def refresh(self) -> None:
+        """Work out the results that have changed, beside the event loop, and publish them."""
+        for desk in list(self._desks.values()):
+            async with desk.working:
+                snapshots = desk.experimenter.snapshots()
+            for snapshot in snapshots:
+                now = self._clock()
+                result = await asyncio.to_thread(analyse, snapshot, self._settings, now)
+                async with desk.working:
+                    desk.experimenter.conclude(snapshot, result, now)
+                    await desk.write()
+
+    async def suspect(self, key: bytes | None, value: bytes | None) -> None:
+        """Compare a record of scaling.experiments, in whichever partition, with what its owner wrote."""
+        experiment = (key or b"").split(b"|", 1)[0]
+        desk = self._desks.get(partition_of(experiment, self._settings.partitions))
+        if desk is None or key is None:
+            return
+        async with desk.working:
+            if desk.experimenter.store.suspect(key.decode(errors="replace"), value):
+                await desk.write()
+
+    def _join(self, experimenter: Experimenter, batch: Batch, place: int) -> None:
+        value = batch.values[place]
+        if value is None:
+            return
+        try:
+            event = self._decoder.decode(value)
+            offset, timestamp = source_of(batch.headers[place])
+        except (InvalidEvent, ValueError) as error:
+            where = f"{batch.topic}[{batch.partition}]@{batch.offsets[place]}"
+            log.warning("outcome not joined", record=where, reason=str(error))
+            return
+        completed = float(completed_seconds([event], [timestamp])[0])
+        experimenter.join(event, (event.revision, offset), completed)
+
+    def _drop_revoked(self) -> None:
+        owned = self._partitions()
+        self._desks = {number: desk for number, desk in self._desks.items() if owned.get(number) is desk.owned}
+
+    def _desk(self, partition: int) -> Desk | None:
+        owned = self._partitions().get(partition)
+        desk = self._desks.get(partition)
+        if owned is None:
+            self._desks.pop(partition, None)
+            return None
+        if desk is None or desk.owned is not owned:
+            experimenter = Experimenter(partition, self._settings)
+            experimenter.store.load(owned.tables)
+            desk = self._desks[partition] = Desk(owned, experimenter)
+        return desk
