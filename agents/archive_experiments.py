@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from agents.archive import TableColumns, check_range, problem_with, text_of_value, ticks
+from agents.experiment_records import UNREADABLE
 from analytics.partitions import partition_of
 from analytics.trial_rows import complied
 from models.batches import Batch
@@ -49,14 +50,14 @@ def _archived(
     for place in range(len(batch)):
         try:
             rows.extend(rows_of(batch, place))
-        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+        except (*UNREADABLE, OverflowError) as error:
             problems.append(problem_with(batch, place, error))
     return ({name: [row[name] for row in rows] for name in rows[0]} if rows else {}), problems
 
 
 def _experiment_rows(batch: Batch, place: int, partitions: int) -> Iterator[dict[str, Any]]:
     experiment, number, kind = (batch.keys[place] or b"").decode().split("|")
-    check_range(version=int(number))
+    _check_version(int(number))
     own = partition_of(experiment.encode(), partitions)
     if own != batch.partition:
         raise ValueError(f"records about {experiment} belong to partition {own}")
@@ -80,7 +81,10 @@ def _assignment_rows(batch: Batch, place: int) -> Iterator[dict[str, Any]]:
         return
     assignment = _read_assignment(value)
     run = assignment.run
-    check_range(version=assignment.version, block=assignment.block, place=assignment.place)
+    assigned_at = round(1000 * assignment.assigned_at)
+    completed_at = None if run is None else round(1000 * run.completed_at)
+    _check_version(assignment.version)
+    check_range(block=assignment.block, place=assignment.place, assigned_at=assigned_at, completed_at=completed_at or 0)
     yield {
         "experiment_id": assignment.experiment_id,
         "version": assignment.version,
@@ -94,8 +98,8 @@ def _assignment_rows(batch: Batch, place: int) -> Iterator[dict[str, Any]]:
         "stratum": assignment.stratum,
         "block": assignment.block,
         "place": assignment.place,
-        "assigned_at": round(1000 * assignment.assigned_at),
-        "completed_at": None if run is None else round(1000 * run.completed_at),
+        "assigned_at": assigned_at,
+        "completed_at": completed_at,
         "status": "completed" if run is not None else "expired" if assignment.expired else "pending",
         "excluded": run is not None and run.excluded,
         "success": None if run is None else run.success,
@@ -115,7 +119,8 @@ def _finding_rows(batch: Batch, place: int) -> Iterator[dict[str, Any]]:
     if value is None:
         return
     finding = _read_finding(value)
-    check_range(version=finding.version, runs=finding.runs)
+    _check_version(finding.version)
+    check_range(runs=finding.runs)
     yield {
         "experiment_id": finding.experiment_id,
         "version": finding.version,
@@ -134,3 +139,9 @@ def _finding_rows(batch: Batch, place: int) -> Iterator[dict[str, Any]]:
         "recommended_value": finding.recommended_value,
         "record": value.decode(),
     }
+
+
+def _check_version(version: int) -> None:
+    """Refuse a number that the column of versions, of 32 bits, cannot hold."""
+    if not 0 <= version < 1 << 32:
+        raise ValueError(f"version = {version} is not between 0 and 2^32 - 1")

@@ -77,7 +77,10 @@ def canonical(definition: Definition) -> bytes:
         each.name: each.default if each.default_factory is msgspec.NODEFAULT else each.default_factory()
         for each in msgspec.structs.fields(Definition)
     }
-    told = {name: value for name, value in msgspec.structs.asdict(definition).items() if value != defaults[name]}
+    # The one default that changes with the code: which analysis was sealed is told always.
+    del defaults["analysis_version"]
+    fields = msgspec.structs.asdict(definition).items()
+    told = {name: value for name, value in fields if name not in defaults or value != defaults[name]}
     return msgspec.json.encode(told, order="sorted")
 
 

@@ -1,5 +1,6 @@
 """The scaling law of an experiment: fitted to its runs alone, by assigned value, and so a randomised one."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypedDict
 
@@ -9,39 +10,81 @@ import numpy as np
 from agents.definitions import numeric
 from agents.experiment_records import Snapshot, moment
 from agents.fitting import fitting_of
-from analytics.laws import explained
+from analytics.laws import EXPLORATORY_RUNS, explained
 from analytics.published import Fitting
 from analytics.rows import fit_rows
+from analytics.task_filter import decided
 from analytics.trial_rows import TrialRows, rows_of
+from models.contexts import context_pairs
 from models.dimensions import BASES, LESS_IS_BETTER, Basis, Outcome
 from models.errors import NotEnoughData
-from models.experiments import TIER, Definition
+from models.experiments import TIER, Assignment, Definition
 from models.laws import Law, Published
 from models.settings import Settings
 
 
-def experiment_law(snapshot: Snapshot, rows: TrialRows, settings: Settings, now: float) -> Law:
-    """Fit the document's output and the averaged law to the experiment's runs alone, by assigned value.
+def experiment_law(snapshot: Snapshot, settings: Settings, now: float) -> Law:
+    """Fit the document's output and the averaged law to all runs of an experiment, by assigned value.
 
     Args:
         snapshot: The experiment.
-        rows: The rows of its outcome.
         settings: The price table and the bootstrap draws.
         now: The time, seconds since the epoch.
 
     Raises:
         NotEnoughData: No run has been measured yet.
     """
-    definition, rows = snapshot.sealed.definition, rows.seen()
-    heading = _heading(snapshot, settings, now)
-    cost_rows = rows_of(snapshot.assignments, definition, Outcome.TOTAL_COST).seen()
+    context = f"experiment={snapshot.sealed.definition.experiment_id}"
+    return _law(snapshot, snapshot.assignments, settings, _heading(snapshot, settings, now, context, TIER))
+
+
+def context_laws(snapshot: Snapshot, settings: Settings, now: float) -> list[Law]:
+    """Fit the laws of the contexts that an experiment speaks for: all of whose tasks take part in it.
+
+    An experiment on tasks of medium complexity and above speaks for the contexts of those bands, not for a project with
+    easy tasks too. A context needs 30 runs at each of two values.
+
+    Args:
+        snapshot: The experiment.
+        settings: As for `experiment_law`.
+        now: As there.
+    """
+    tier = law_tier(snapshot.sealed.definition)
+    laws = []
+    for context in contexts_spoken_for(snapshot):
+        inside = [each for each in snapshot.assignments if context in each.contexts]
+        try:
+            law = _law(snapshot, inside, settings, _heading(snapshot, settings, now, context, tier))
+        except NotEnoughData:
+            continue  # the context has no law, as one without runs has none
+        if sum(row.n >= EXPLORATORY_RUNS for row in law.values) >= 2:  # noqa: PLR2004 - two values
+            laws.append(law)
+    return laws
+
+
+def contexts_spoken_for(snapshot: Snapshot) -> list[str]:
+    """List the contexts of assigned tasks whose every task takes part."""
+    conditions = snapshot.sealed.definition.context_filter
+    contexts = {context for each in snapshot.assignments for context in each.contexts}
+    return sorted(context for context in contexts if decided(conditions, dict(context_pairs(context))))
+
+
+def law_tier(definition: Definition) -> str:
+    """Name the tier of an experiment's context laws: several experiments may speak for one context."""
+    return f"{TIER}:{definition.experiment_id}"
+
+
+def _law(snapshot: Snapshot, assignments: Sequence[Assignment], settings: Settings, heading: "SnapshotHeading") -> Law:
+    definition, fitting = snapshot.sealed.definition, fitting_of(settings)
+    rows = rows_of(assignments, definition, definition.outcome).seen()
+    cost_rows = rows_of(assignments, definition, Outcome.TOTAL_COST).seen()
     cost = None
     if definition.outcome is not Outcome.TOTAL_COST and len(cost_rows.y):
-        cost = _fitted(cost_rows, definition, Outcome.TOTAL_COST, fitting_of(settings), None, heading).published
+        cost = _fitted(cost_rows, definition, Outcome.TOTAL_COST, fitting, None, heading).published
     if not len(rows.y):
         raise NotEnoughData("there is no measured run yet: wait for outcomes")
-    fitting = replace(fitting_of(settings), families=tuple(definition.families))
-    law = _fitted(rows, definition, definition.outcome, fitting, cost, heading)
+    own = replace(fitting, families=tuple(definition.families))
+    law = _fitted(rows, definition, definition.outcome, own, cost, heading)
     return explained(msgspec.structs.replace(law, evidence="randomised"))
 
 
@@ -84,14 +127,14 @@ class SnapshotHeading(TypedDict):
     epoch: int
 
 
-def _heading(snapshot: Snapshot, settings: Settings, now: float) -> SnapshotHeading:
+def _heading(snapshot: Snapshot, settings: Settings, now: float, context: str, tier: str) -> SnapshotHeading:
     return SnapshotHeading(
-        context=f"experiment={snapshot.sealed.definition.experiment_id}",
-        sources=["experiment"],
+        context=context,
+        sources=[f"experiment {snapshot.sealed.definition.experiment_id}"],
         lineage={},
         settings_hash=settings.validation_hash,
         fitted_at=moment(now),
-        tier=TIER,
+        tier=tier,
         version=1 if snapshot.previous is None else snapshot.previous.look + 1,
         epoch=snapshot.sealed.version,
     )

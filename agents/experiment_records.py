@@ -10,6 +10,9 @@ from msgspec.structs import replace
 
 from models.experiments import Assignment, Finding, Notes, Result, Sealed, StatusRecord
 
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, ValueError, RecursionError)
+"""What reading a record that somebody else wrote may raise; JSON can be nested deeper than a stack."""
+
 NEXT_STEPS: Mapping[str, str] = {
     "running": "Nothing: orchestrators ask for assignments, the result is refreshed as runs come in.",
     "effect": "Use it: the report has the recommended value. Outcomes still on their way are taken in.",
@@ -48,6 +51,7 @@ def finding_of(sealed: Sealed, result: Result) -> Finding:
     knee = result.law.knee if result.law is not None else None
     effect = result.effect
     sequential = definition.stopping == "sequential"
+    early = any(arm.measured < definition.min_samples_per_value for arm in result.arms)
     return Finding(
         experiment_id=definition.experiment_id,
         version=sealed.version,
@@ -64,8 +68,8 @@ def finding_of(sealed: Sealed, result: Result) -> Finding:
         sha256=sealed.sha256,
         runs=result.runs,
         dollars=result.dollars,
-        # An experiment without an effect to test spends its place in the ledger all the same.
-        p=1.0 if effect is None else effect.anytime_p if sequential else effect.p,
+        # An experiment without an effect to test, or too early to, spends its place in the ledger all the same.
+        p=1.0 if effect is None or early else effect.anytime_p if sequential else effect.p,
         alpha=definition.alpha,
         minimum_effect=definition.minimum_effect,
         effect=effect,
@@ -92,7 +96,7 @@ def difference(sealed: Sealed, found: bytes | None) -> str:
         return "the sealed definition was deleted"
     try:
         other = msgspec.json.decode(found, type=Sealed)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         return "the sealed definition was replaced by something unreadable"
     changes = changed_fields(sealed.definition, other.definition)
     return "the sealed definition was changed: " + ("; ".join(changes) or "its seal, not its fields")

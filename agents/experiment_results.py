@@ -87,7 +87,7 @@ def analyse(snapshot: Snapshot, settings: Settings, now: float) -> Result:
     before = None if carried is None else carried.unadjusted or carried.effect
     unadjusted = analysis.attempt("effect", lambda: _effect(rows, definition, definition.outcome, before))
     effect, saved = _headline(analysis, unadjusted, None if carried is None else carried.effect)
-    law = analysis.attempt("law", lambda: experiment_law(snapshot, rows, settings, now))
+    law = analysis.attempt("law", lambda: experiment_law(snapshot, settings, now))
     power = None if effect is None else _power(definition, effect)
     deviations = _deviations(analysis)
     judgement = _judge(analysis, arms, effect, law, power)
@@ -223,7 +223,7 @@ def _sample_ratios(analysis: Analysis) -> list[SampleRatio]:
         )
     ripe = np.array([_ripe(each, analysis) for each in assignments], np.bool_)
     out = np.bincount(places[ripe], minlength=values) if len(places) else np.zeros(values, np.int64)
-    if out.min(initial=0) > 0:
+    if out.min() > 0:
         back = np.array([each.run is not None for each in assignments], np.bool_)
         returned = np.bincount(places[ripe & back], minlength=values)
         found.append(_ratio("completed", returned, attrition_e_value(returned, out)))
@@ -281,9 +281,9 @@ def _deviations(analysis: Analysis) -> list[str]:
     foreign = sum(each.definition_sha256 != sealed.sha256 for each in snapshot.assignments)
     if foreign:
         found.append(f"{foreign} assignments were made under another definition")
-    early = sum(moment(each.assigned_at) < sealed.sealed_at for each in snapshot.assignments)
-    if early:
-        found.append(f"{early} assignments were made before the definition was sealed")
+    first = min((each.assigned_at for each in snapshot.assignments), default=math.inf)
+    if first < math.inf and moment(first) < sealed.sealed_at:
+        found.append("assignments were made before the definition was sealed")
     status = snapshot.status.status
     short = status in {Status.COMPLETED, Status.ANALYZED} and snapshot.status.reason.startswith("the budget")
     if short and sealed.definition.stopping == "fixed":

@@ -7,14 +7,15 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
-from agents.definitions import assignment_mac, sealed_truly
-from agents.experiment_records import changed_fields, difference
+from agents.definitions import assignment_mac, same_mac, sealed_truly
+from agents.experiment_records import NEXT_STEPS, UNREADABLE, changed_fields, difference
 from agents.flush import Flush, Record
 from agents.trial import Trial
 from models.experiments import Assignment, Draft, Finding, Notes, Result, Sealed, Status, StatusRecord
 from models.topics import ASSIGNMENTS_TABLE, EXPERIMENTS_TABLE
 
 MOST_UNPROVEN = 5000
+MOST_TAMPERING = 100
 
 log = structlog.get_logger(__name__)
 encode = msgspec.json.Encoder().encode
@@ -42,22 +43,14 @@ class ExperimentStore:
     def load(self, tables: Mapping[str, Mapping[bytes, bytes]]) -> None:
         """Take up stored state. What does not bear this deployment's seal or MAC is not believed, and noted."""
         for name, value in sorted(tables[EXPERIMENTS_TABLE].items()):
-            experiment, _, kind = name.decode().split("|")
-            if kind == "draft":
-                self.drafts[experiment] = msgspec.json.decode(value, type=Draft)
-            elif kind == "definition":
-                self._load_version(name.decode(), value, tables[EXPERIMENTS_TABLE])
+            try:
+                self._load_record(name.decode(), value, tables[EXPERIMENTS_TABLE])
+            except UNREADABLE as error:
+                log.warning("record not believed", key=name.decode(errors="replace"), reason=str(error))
         for versions in self.versions.values():
             versions.sort(key=lambda trial: trial.sealed.version)
         for name, value in tables[ASSIGNMENTS_TABLE].items():
-            assignment = msgspec.json.decode(value, type=Assignment)
-            trial = self.trial(assignment.experiment_id, assignment.version)
-            if trial is None:
-                continue
-            if assignment_mac(assignment, self._secret) != assignment.mac:
-                self._suspect(trial, f"assignment {name.decode()} was not made by this deployment")
-            else:
-                trial.put(assignment)
+            self._load_assignment(name.decode(errors="replace"), value)
 
     def trial(self, experiment: str, number: int) -> Trial | None:
         """Give a version of an experiment, or None where it is not known."""
@@ -112,10 +105,8 @@ class ExperimentStore:
         trial = self.trial(experiment, int(number)) if number.isdecimal() else None
         if trial is None or kind != "definition" or found == encode(trial.sealed):
             return False
-        what = f"version {number}: {difference(trial.sealed, found)}"
-        if what not in trial.notes.tampering:
-            self._suspect(trial, what)
-            self.keep(trial, "definition", trial.sealed)
+        self._suspect(trial, f"version {number}: {difference(trial.sealed, found)}")
+        self.keep(trial, "definition", trial.sealed)
         return True
 
     def drain(self) -> Flush:
@@ -143,8 +134,9 @@ class ExperimentStore:
 
     def _suspect(self, trial: Trial, what: str) -> None:
         log.error("tampering", experiment=trial.name, what=what)
-        if what not in trial.notes.tampering:
-            self.set_notes(trial, replace(trial.notes, tampering=[*trial.notes.tampering, what]))
+        known = trial.notes.tampering
+        if what not in known and len(known) < MOST_TAMPERING:
+            self.set_notes(trial, replace(trial.notes, tampering=[*known, what]))
 
     def set_notes(self, trial: Trial, notes: Notes) -> None:
         """Give a trial new notes."""
@@ -152,25 +144,72 @@ class ExperimentStore:
         trial.dirty = True
         self.keep(trial, "notes", notes)
 
-    def _load_version(self, name: str, value: bytes, table: Mapping[bytes, bytes]) -> None:
-        stem = name.rpartition("|")[0]
+    def _load_record(self, name: str, value: bytes, table: Mapping[bytes, bytes]) -> None:
+        """Take up a draft or a version; the records beside a version are read with it.
+
+        Raises:
+            ValueError: The key is not that of its record.
+            msgspec.MsgspecError: The record cannot be read.
+        """
+        experiment, number, kind = name.split("|")
+        if kind == "draft":
+            draft = msgspec.json.decode(value, type=Draft)
+            if (draft.definition.experiment_id, "0") != (experiment, number):
+                raise ValueError(f"the draft is one of {draft.definition.experiment_id}")
+            self.drafts[experiment] = draft
+        elif kind == "definition":
+            sealed = msgspec.json.decode(value, type=Sealed)
+            if (sealed.definition.experiment_id, str(sealed.version)) != (experiment, number):
+                raise ValueError(f"the definition is version {sealed.version} of {sealed.definition.experiment_id}")
+            self._load_version(sealed, table)
+
+    def _load_version(self, sealed: Sealed, table: Mapping[bytes, bytes]) -> None:
+        experiment, number = sealed.definition.experiment_id, sealed.version
+        problems = []
 
         def read(kind: str, what: type[Any]) -> Any:  # noqa: ANN401 - as the type says
-            stored = table.get(f"{stem}|{kind}".encode())
-            return None if stored is None else msgspec.json.decode(stored, type=what)
+            stored = table.get(f"{experiment}|{number}|{kind}".encode())
+            try:
+                return None if stored is None else msgspec.json.decode(stored, type=what)
+            except UNREADABLE:
+                problems.append(f"the {kind} was replaced by something unreadable")
+                return None
 
-        sealed, status = msgspec.json.decode(value, type=Sealed), read("status", StatusRecord)
-        if status is None:
-            log.error("version without a status", key=name)
-            return
+        reason, step = "its status was lost", NEXT_STEPS["tampering"]
+        lost = StatusRecord(experiment, number, Status.STOPPED, sealed.sealed_at, reason, step)
+        status = read("status", StatusRecord)
         trial = Trial(
             sealed,
-            status,
+            status or lost,
             self._secret,
             read("notes", Notes) or Notes(),
             read("result", Result),
             read("finding", Finding),
         )
-        self.versions.setdefault(sealed.definition.experiment_id, []).append(trial)
+        self.versions.setdefault(experiment, []).append(trial)
+        if status is None:
+            problems = problems or ["the status was deleted"]
+            self.set_status(trial, lost)
         if not sealed_truly(sealed, self._secret):
-            self._suspect(trial, f"version {sealed.version}: the record was not sealed by this deployment")
+            problems.append("the record was not sealed by this deployment")
+        for what in problems:
+            self._suspect(trial, f"version {number}: {what}")
+
+    def _load_assignment(self, name: str, value: bytes) -> None:
+        try:
+            assignment = msgspec.json.decode(value, type=Assignment)
+        except UNREADABLE:
+            newest = self.versions.get(name.partition("|")[0], [])[-1:]
+            for trial in newest:
+                self._suspect(trial, f"assignment {name} was replaced by something unreadable")
+            return
+        owner = self.trial(assignment.experiment_id, assignment.version)
+        if owner is None:
+            return
+        if not same_mac(assignment_mac(assignment, self._secret), assignment.mac):
+            self._suspect(owner, f"assignment {name} was not made by this deployment")
+        elif assignment.value not in owner.sealed.definition.values_tested:
+            # Its MAC is true, so it is the definition that was changed.
+            self._suspect(owner, f"assignment {name} has the value {assignment.value}, which is not tested")
+        else:
+            owner.put(assignment)

@@ -2,25 +2,32 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from agents.accept import completed_seconds
 from agents.decode import EventDecoder
+from agents.experiment_law import context_laws
 from agents.experiment_results import analyse
 from agents.experimenter import Experimenter
+from agents.flush import Record
 from agents.observe import Acknowledge, Owned
 from agents.outcome_events import source_of
 from analytics.partitions import partition_of
 from models.batches import Batch
 from models.errors import InvalidEvent
 from models.settings import Settings
+from models.topics import ASSIGN_REPLIES
 
 log = structlog.get_logger(__name__)
 
 Clock = Callable[[], float]
+Reply = Callable[[Sequence[Record]], Awaitable[None]]
+
+REST = 2.0
+"""The least pause after a result, as a multiple of the time it took."""
 
 
 @dataclass(slots=True)
@@ -29,21 +36,51 @@ class Desk:
 
     owned: Owned
     experimenter: Experimenter
+    reply: Reply | None = None
     working: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def write(self) -> bool:
-        """Write what has changed; False when the partition is no longer owned."""
-        return not self.experimenter.store.changed or await self.owned.write(self.experimenter.store.drain())
+        """Write what has changed, then reply; False when the partition is no longer owned.
+
+        A reply is no part of the transaction: readers of committed records would wait for those of all other owners,
+        and for one that was killed in the middle of its own until that times out.
+        """
+        if not self.experimenter.store.changed:
+            return True
+        flush = self.experimenter.store.drain()
+        if self.reply is None:
+            return await self.owned.write(flush)
+        replies = [record for record in flush.records if record.topic == ASSIGN_REPLIES]
+        rest = replace(flush, records=[record for record in flush.records if record.topic != ASSIGN_REPLIES])
+        written = not (rest.records or any(rest.tables.values())) or await self.owned.write(rest)
+        if written and replies:
+            await self.reply(replies)
+        return written
 
 
 class Experimentation:
-    """Works on every owned partition. `partitions` gives the owned ones at any moment."""
+    """Works on every owned partition.
+
+    Args:
+        settings: As for the experimenters.
+        partitions: Gives the owned partitions at any moment.
+        settled: Tells whether the partitions are shared out and restored; nothing is written unasked before that.
+        clock: Gives the time, seconds since the epoch.
+        reply: Sends replies; what they rest on has been written.
+    """
 
     def __init__(
-        self, settings: Settings, partitions: Callable[[], Mapping[int, Owned]], clock: Clock = time.time
+        self,
+        settings: Settings,
+        partitions: Callable[[], Mapping[int, Owned]],
+        settled: Callable[[], bool] = lambda: True,
+        clock: Clock = time.time,
+        reply: Reply | None = None,
     ) -> None:
+        self._reply = reply
         self._settings = settings
         self._partitions = partitions
+        self._settled = settled
         self._clock = clock
         self._decoder = EventDecoder(settings)
         self._desks: dict[int, Desk] = {}
@@ -81,6 +118,9 @@ class Experimentation:
     async def tick(self) -> None:
         """Expire assignments and end experiments, wherever that is due."""
         self._drop_revoked()
+        if not self._settled():
+            # Faust compares the restored offsets with the ends of the topics: they must not move meanwhile.
+            return
         # Experiments must end although nobody asks: a partition without requests gets its desk here.
         for number in self._partitions():
             self._desk(number)
@@ -95,11 +135,14 @@ class Experimentation:
             async with desk.working:
                 snapshots = desk.experimenter.snapshots()
             for snapshot in snapshots:
-                now = self._clock()
+                now, began = self._clock(), time.monotonic()
                 result = await asyncio.to_thread(analyse, snapshot, self._settings, now)
+                laws = await asyncio.to_thread(context_laws, snapshot, self._settings, now)
                 async with desk.working:
-                    desk.experimenter.conclude(snapshot, result, now)
+                    desk.experimenter.conclude(snapshot, result, now, laws)
                     await desk.write()
+                # Whoever asks for an assignment comes first: results leave the processor to them for as long again.
+                await asyncio.sleep(REST * (time.monotonic() - began))
 
     async def suspect(self, key: bytes | None, value: bytes | None) -> None:
         """Compare a record of scaling.experiments, in whichever partition, with what its owner wrote."""
@@ -138,5 +181,6 @@ class Experimentation:
         if desk is None or desk.owned is not owned:
             experimenter = Experimenter(partition, self._settings)
             experimenter.store.load(owned.tables)
-            desk = self._desks[partition] = Desk(owned, experimenter)
+            log.info("partition served", partition=partition, experiments=len(experimenter.store.trials))
+            desk = self._desks[partition] = Desk(owned, experimenter, self._reply)
         return desk

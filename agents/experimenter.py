@@ -1,10 +1,11 @@
 """The owner of the experiments of one partition: answers requests, joins outcomes, and decides when an experiment ends.
 
 Everything happens in memory first; the store hands over what changed as one flush, which the caller writes as one
-transaction together with the replies. So a reply is seen exactly when its assignment is in the log. A request or an
-outcome that is read twice changes nothing: the same unit has the same assignment, the same run the same place.
+transaction before it sends the replies. So whoever has a reply has an assignment in the log. A request or an outcome
+that is read twice changes nothing: the same unit has the same assignment, the same run the same place.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -20,7 +21,8 @@ from agents.definitions import (
     digest,
     seal,
 )
-from agents.experiment_records import NEXT_STEPS, Snapshot, content_of, finding_of, moment
+from agents.experiment_law import contexts_spoken_for, law_tier
+from agents.experiment_records import NEXT_STEPS, UNREADABLE, Snapshot, content_of, finding_of, moment
 from agents.experiment_store import ExperimentStore, encode
 from agents.flush import Record
 from agents.outcome_events import joined_run, unproven
@@ -44,6 +46,7 @@ from models.experiments import (
     StopRequest,
     Verdict,
 )
+from models.laws import Law, law_id
 from models.settings import Settings
 from models.topics import ASSIGN_REPLIES, FINDINGS, LAWS
 
@@ -110,7 +113,7 @@ class Experimenter:
             self.counts.refused += 1
             self.counts.late += refusal.kind == "late"
             reply = Reply(request.request_id, _experiment_of(request), refusal=refusal.kind, message=str(refusal))
-        except (InvalidExperiment, InvalidEvent) as error:
+        except (InvalidExperiment, InvalidEvent, RecursionError) as error:
             self.counts.refused += 1
             reply = Reply(request.request_id, _experiment_of(request), refusal="invalid", message=str(error))
         self._say(reply)
@@ -168,7 +171,8 @@ class Experimenter:
                     trial.sealed,
                     trial.status,
                     trial.notes,
-                    tuple(trial.assignments.values()),
+                    # In one order however they were read, so that a restart works out the same result.
+                    tuple(each for _, each in sorted(trial.assignments.items())),
                     trial.result,
                     trial.finding,
                     tuple(self.store.deviations(trial)),
@@ -177,8 +181,15 @@ class Experimenter:
             )
         return taken
 
-    def conclude(self, snapshot: Snapshot, result: Result, now: float) -> None:
-        """Publish a result, and end the experiment where it says so."""
+    def conclude(self, snapshot: Snapshot, result: Result, now: float, laws: Sequence[Law] = ()) -> None:
+        """Publish a result and its laws, and end the experiment where it says so.
+
+        Args:
+            snapshot: What they were worked out from.
+            result: The result.
+            now: The time.
+            laws: Of the contexts that the experiment speaks for; where it cannot be trusted they are withdrawn.
+        """
         definition = snapshot.sealed.definition
         trial = self.store.trial(definition.experiment_id, snapshot.sealed.version)
         assert trial is not None
@@ -192,8 +203,7 @@ class Experimenter:
         if trial.result is None or content_of(result) != content_of(trial.result):
             trial.result = result
             self.store.keep(trial, "result", result)
-            if result.law is not None:
-                self.store.publish(Record(LAWS, 0, result.law.law_id.encode(), encode(result.law)))
+            self._publish_laws(snapshot, result, laws)
         if not trial.running:
             return
         alarm = next((ratio for ratio in result.sample_ratio if ratio.alarm), None)
@@ -204,13 +214,22 @@ class Experimenter:
             cause = "effect" if result.verdict is Verdict.SUPPORTED else "futility"
             self._end(trial, Status.COMPLETED, f"{cause}: {result.sentence}", cause, now)
 
+    def _publish_laws(self, snapshot: Snapshot, result: Result, laws: Sequence[Law]) -> None:
+        for law in ([] if result.law is None else [result.law]) + list(laws):
+            self.store.publish(Record(LAWS, 0, law.law_id.encode(), encode(law)))
+        if snapshot.notes.tampering or any(ratio.alarm for ratio in result.sample_ratio):
+            definition = snapshot.sealed.definition
+            for context in contexts_spoken_for(snapshot):
+                name = law_id(context, definition.dimension_tested, definition.outcome, law_tier(definition))
+                self.store.publish(Record(LAWS, 0, name.encode(), None))
+
     def _read(self, payload: bytes | None) -> Request:
         if payload is None or len(payload) > LARGEST_REQUEST:
             size = 0 if payload is None else len(payload)
             raise InvalidExperiment(f"the request has {size} bytes: send a JSON object of 1 to {LARGEST_REQUEST}")
         try:
             request: Request = _read_request(payload)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise InvalidExperiment(f"the request is not valid: {error}") from None
         return request
 
@@ -218,7 +237,7 @@ class Experimenter:
         self.counts.unreadable += 1
         try:
             asker = msgspec.json.decode(payload or b"", type=_Addressed)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNREADABLE:
             log.warning("request without an address", partition=self._partition, reason=reason)
             return
         self._say(Reply(asker.request_id[:256], asker.experiment_id[:64], refusal="invalid", message=reason))
@@ -286,7 +305,9 @@ class Experimenter:
             draft = self.store.drafts.get(experiment)
             if draft is None:
                 raise Refused("unknown", f"there is no draft of {experiment}: create it first")
-            versions = [self._begin(seal(draft.definition, self._secret, previous=None, at=moment(now), by=request.by))]
+            # A draft has no seal: what stands on the topic need not be what was checked.
+            definition = check_definition(draft.definition)
+            versions = [self._begin(seal(definition, self._secret, previous=None, at=moment(now), by=request.by))]
             self.store.drop_draft(experiment)
             message = f"{experiment} is sealed ({versions[-1].sealed.sha256[:12]}) and runs"
         newest = versions[-1]
@@ -312,12 +333,15 @@ class Experimenter:
                 )
             )
         number = trial.sealed.version
+        told = "is sealed; its results are exploratory"
+        if number == 1:
+            told = "is this definition already"
         return Reply(
             request.request_id,
             definition.experiment_id,
             version=number,
             status=trial.status.status,
-            message=f"version {number} of {definition.experiment_id} is sealed; its results are exploratory",
+            message=f"version {number} of {definition.experiment_id} {told}",
         )
 
     def _stop(self, request: StopRequest, now: float) -> Reply:

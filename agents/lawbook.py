@@ -1,10 +1,12 @@
 """The law book: the newest law of each id, and which of them speaks for a task."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 from models.contexts import GLOBAL, context_pairs
 from models.dimensions import LESS_IS_BETTER, Dimension, Outcome
 from models.errors import NotEnoughData
+from models.experiments import TIER
 from models.laws import Law, law_id
 
 MIN_RUNS = 30
@@ -75,6 +77,10 @@ def _stale(live: Law, audited: Law) -> bool:
     return not audited.epoch_since and audited.n < FRESH * live.n
 
 
+def _drifted_since(live: Law | None, moment: str) -> bool:
+    return live is not None and live.drift is not None and live.drift.alarm and (live.drift.since or "") > moment
+
+
 def supported(law: Law) -> bool:
     """Tell whether at least two values of the dimension have at least 30 runs each."""
     return sum(row.n >= MIN_RUNS for row in law.values) >= MIN_VALUES
@@ -85,6 +91,7 @@ class LawBook:
 
     def __init__(self) -> None:
         self._laws: dict[str, Law] = {}
+        self._randomised: defaultdict[str, dict[str, Law]] = defaultdict(dict)
 
     def __len__(self) -> int:
         return len(self._laws)
@@ -97,10 +104,13 @@ class LawBook:
         known = self._laws.get(law.law_id)
         if known is None or law.version >= known.version:
             self._laws[law.law_id] = law
+            if law.tier.startswith(TIER):
+                self._randomised[law.law_id.rpartition("|")[0]][law.law_id] = law
 
     def delete(self, identifier: str) -> None:
         """Forget a law, as its tombstone on the topic asks; an unknown one is no error."""
         self._laws.pop(identifier, None)
+        self._randomised[identifier.rpartition("|")[0]].pop(identifier, None)
 
     def get(self, context: str, dimension: Dimension, outcome: Outcome, tier: str = "live") -> Law:
         """Look up one law.
@@ -116,9 +126,19 @@ class LawBook:
             raise NotEnoughData(message) from None
 
     def speaking(self, context: str, dimension: Dimension, outcome: Outcome) -> Law | None:
-        """Give the law that speaks for a context, of whichever tier, or None."""
+        """Give the law that speaks for a context, of whichever tier, or None; that of an experiment comes first."""
         live, audited = (self._laws.get(law_id(context, dimension, outcome, tier)) for tier in ("live", "audited"))
-        return speaks(live, audited)
+        return self.randomised(context, dimension, outcome) or speaks(live, audited)
+
+    def randomised(self, context: str, dimension: Dimension, outcome: Outcome) -> Law | None:
+        """Give the law of the experiment that speaks for a context, of several that of most runs, or None.
+
+        It does not speak once a live drift alarm has sounded since it was fitted.
+        """
+        experiments = self._randomised.get(f"{context}|{dimension}|{outcome}", {}).values()
+        law = max(filter(supported, experiments), key=lambda law: law.n, default=None)
+        live = self._laws.get(law_id(context, dimension, outcome, "live"))
+        return None if law is None or _drifted_since(live, law.fitted_at) else law
 
     def choose(
         self,

@@ -61,7 +61,7 @@ class Trial:
     assignments: dict[str, Assignment] = field(default_factory=dict)
     dirty: bool = True
     _counted: Counter[int] = field(default_factory=Counter)
-    _pending: Counter[int] = field(default_factory=Counter)
+    _open: dict[str, None] = field(default_factory=dict)
     _dollars: dict[str, float] = field(default_factory=dict)
     _last: dict[str, Place] = field(default_factory=dict)
     _shares: tuple[int, tuple[float, ...]] | None = None
@@ -79,7 +79,7 @@ class Trial:
     @property
     def pending(self) -> int:
         """Count the assignments whose outcome may still come."""
-        return sum(self._pending.values())
+        return len(self._open)
 
     @property
     def dollars(self) -> float:
@@ -101,10 +101,12 @@ class Trial:
         old = self.assignments.get(assignment.assignment_id)
         if old is not None:
             self._counted[arm] -= old.run is not None or not old.expired
-            self._pending[arm] -= _open(old)
         self.assignments[assignment.assignment_id] = assignment
         self._counted[arm] += assignment.run is not None or not assignment.expired
-        self._pending[arm] += _open(assignment)
+        if assignment.run is None and not assignment.expired:
+            self._open[assignment.assignment_id] = None
+        else:
+            self._open.pop(assignment.assignment_id, None)
         cost = None if assignment.run is None else assignment.run.total_cost
         if cost is not None:
             self._dollars[assignment.assignment_id] = cost
@@ -191,11 +193,8 @@ class Trial:
     def overdue(self, now: float) -> list[Assignment]:
         """List the assignments whose outcome has not come in time, as expired."""
         limit = now - self.sealed.definition.expire_seconds
-        return [
-            replace(each, expired=True)
-            for each in self.assignments.values()
-            if _open(each) and each.assigned_at < limit
-        ]
+        waiting = (self.assignments[identifier] for identifier in self._open)
+        return [replace(each, expired=True) for each in waiting if each.assigned_at < limit]
 
     def joined(self, assignment: Assignment, run: Joined) -> Assignment | None:
         """Give an assignment with its run: the first run of a unit counts, in its newest revision.
@@ -293,7 +292,3 @@ RULES: Mapping[str, Rule] = {
     "neyman": Trial._adaptively,  # noqa: SLF001
     "thompson": Trial._adaptively,  # noqa: SLF001
 }
-
-
-def _open(assignment: Assignment) -> bool:
-    return assignment.run is None and not assignment.expired

@@ -13,9 +13,9 @@ from scipy.special import ndtr
 from analytics.adaptive import adaptive_means
 from analytics.confidence_sequences import confidence_sequence, e_value
 from analytics.covariate import without_covariate
-from analytics.intervals import z_quantile
+from analytics.intervals import t_quantile, z_quantile
 from analytics.moments import Floats
-from analytics.points import Points, clustered, independent
+from analytics.points import Points, independent
 from analytics.simultaneous import dunnett_p, dunnett_quantile, max_z_quantile
 from analytics.trial_rows import TrialRows
 from models.dimensions import Outcome
@@ -214,17 +214,21 @@ def text(value: float | str) -> str:
 def _by_time(seen: TrialRows, points: Points) -> ArmMeans:
     """Let time blocks, not runs, be what was randomised.
 
+    Equation: V_v = max(B_v / (B_v - 1) Σ_b (Σ_run (y - ȳ_v) / n_v)², that of independent runs), B_v its blocks;
+    stretch = t / z, t with Σ B_v - m degrees of freedom. Every block has one value, so that errors are independent.
+
     Raises:
         NotEnoughData: A value has fewer than two time blocks.
     """
-    keys, row = np.unique(np.stack((seen.arm, seen.cluster)), axis=1, return_inverse=True)
-    row = row.reshape(-1)
-    blocks = np.bincount(keys[0], minlength=len(points.x))
+    values = len(points.x)
+    (arm, _), row = np.unique(np.stack((seen.arm, seen.cluster)), axis=1, return_inverse=True)
+    blocks = np.bincount(arm, minlength=values)
     if blocks.min() < LEAST_RUNS:
         raise NotEnoughData(
             f"every value needs {LEAST_RUNS} time blocks, one has {blocks.min()}: wait for the next ones"
         )
-    count = np.bincount(row).astype(np.float64)
-    robust = clustered(points, keys[0], keys[1], count, np.bincount(row, seen.y) / count)
-    n = np.bincount(seen.arm, minlength=len(points.x)).astype(np.float64)
-    return ArmMeans(n, points.mean, robust.covariance, robust.stretch)
+    n = np.bincount(seen.arm, minlength=values).astype(np.float64)
+    away = np.bincount(row.reshape(-1), seen.y - points.mean[seen.arm]) / n[arm]
+    variance = blocks / (blocks - 1) * np.bincount(arm, away * away, values)
+    stretch = t_quantile(float(blocks.sum()) - values) / z_quantile()
+    return ArmMeans(n, points.mean, np.diag(np.maximum(variance, points.variance)), stretch)

@@ -35,6 +35,7 @@ LIMITS = {
 }
 
 Speaks = Callable[[Law | None, Law | None], Law | None]
+Speaking = Callable[[Dimension, Outcome], Law | None]
 """Chooses between the live and the audited law."""
 
 
@@ -101,7 +102,12 @@ def audited_first(live: Law | None, audited: Law | None) -> Law | None:
     return live if audited.status in STALE and live.status not in STALE else audited
 
 
-def confront(laws: Iterable[Law], context: str = GLOBAL, speaks: Speaks = audited_first) -> list[Verdict]:
+def confront(
+    laws: Iterable[Law],
+    context: str = GLOBAL,
+    speaks: Speaks = audited_first,
+    randomised: Speaking | None = None,
+) -> list[Verdict]:
     """Judge every hypothesis by the laws of one context.
 
     Whatever its own rule, the finding is undetermined where there is no law, the law is insufficient, drifted or
@@ -114,17 +120,19 @@ def confront(laws: Iterable[Law], context: str = GLOBAL, speaks: Speaks = audite
         laws: Of any contexts and tiers.
         context: Whose laws speak.
         speaks: Which of the live and the audited law does.
+        randomised: The law of an experiment over a dimension, of an outcome, where there is one: it comes first.
     """
     known = {law.law_id: law for law in laws if law.context == context}
 
     def speaking(dimension: Dimension, outcome: Outcome) -> Law | None:
         live, audited = (known.get(law_id(context, dimension, outcome, tier)) for tier in ("live", "audited"))
-        return speaks(live, audited)
+        own = None if randomised is None else randomised(dimension, outcome)
+        return own or speaks(live, audited)
 
     return [_confront(speaking, hypothesis) for hypothesis in HYPOTHESES]
 
 
-def _confront(speaking: Callable[[Dimension, Outcome], Law | None], hypothesis: Hypothesis) -> Verdict:
+def _confront(speaking: Speaking, hypothesis: Hypothesis) -> Verdict:
     candidates = (speaking(hypothesis.dimension, outcome) for outcome in hypothesis.outcomes)
     law = next((law for law in candidates if law is not None), None)
     first = OUTCOME_WORDS[hypothesis.outcomes[0]]

@@ -11,12 +11,15 @@ from models.dimensions import Outcome
 from models.errors import NotEnoughData
 from models.experiments import Definition, OneLookTest
 
+ROUNDING = 1e-20
+"""Share of the squares that rounding may leave of a perfect line."""
+
 
 def trend_test(rows: TrialRows, definition: Definition) -> OneLookTest:
     """Test for a trend on ln x: Cochran and Armitage's for success, the slope of least squares for others.
 
     Raises:
-        NotEnoughData: Fewer than two values with runs, or outcomes that do not differ.
+        NotEnoughData: Fewer than two values with runs, or outcomes that do not differ, or only as the line has it.
 
     References:
         Armitage (1955), "Tests for Linear Trends in Proportions and Frequencies".
@@ -31,7 +34,11 @@ def trend_test(rows: TrialRows, definition: Definition) -> OneLookTest:
     centred = seen.y - seen.y.mean()
     rest = centred if definition.outcome is Outcome.SUCCESS else centred - slope * away
     freedom = len(score) if definition.outcome is Outcome.SUCCESS else len(score) - 2
-    z = slope * math.sqrt(spread / (float(rest @ rest) / freedom))
+    left = float(rest @ rest)
+    # Two runs always lie on a line, and so may more: then nothing is left to measure the error by.
+    if freedom < 1 or left <= ROUNDING * float(centred @ centred):
+        raise NotEnoughData("a trend needs outcomes that differ from a line: wait for outcomes")
+    z = slope * math.sqrt(spread / (left / freedom))
     name = "Cochran-Armitage trend" if definition.outcome is Outcome.SUCCESS else "trend of least squares on ln x"
     return OneLookTest(name, z, 1.0, float(2 * ndtr(-abs(z))))
 

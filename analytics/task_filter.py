@@ -89,6 +89,15 @@ def mismatch(conditions: Conditions, task: Task, scale: Mapping[str, float]) -> 
     return None
 
 
+def decided(conditions: Conditions, known: Mapping[str, str]) -> bool:
+    """Tell whether every task with these values matches a filter, whatever else is true of it.
+
+    >>> decided({"min_complexity": "medium"}, {"complexity_band": "high"}), decided({"project": "a"}, {})
+    (True, False)
+    """
+    return all(_decides(key, condition, known) for key, condition in conditions.items())
+
+
 def complexity_of(task: Task, scale: Mapping[str, float]) -> float | None:
     """Read a task's complexity in [0, 1]; what is neither a number there nor a known label is not known."""
     value = task.get("task_complexity")
@@ -107,6 +116,31 @@ def field_of(task: Task, key: str, scale: Mapping[str, float]) -> Any:  # noqa: 
         characteristics = task.get("project_characteristics")
         found = characteristics.get(key) if isinstance(characteristics, Mapping) else None
     return found if _scalar(found) else None
+
+
+def _decides(key: str, condition: Any, known: Mapping[str, str]) -> bool:  # noqa: ANN401 - any condition
+    if key not in {"min_complexity", "max_complexity"}:
+        return key in known and all(_holds(condition, reading) for reading in _readings(known[key]))
+    band = known.get("complexity_band")
+    if band not in LOWEST_OF_BAND:
+        return False
+    if isinstance(condition, str):
+        above = BAND_NAMES.index(band) - BAND_NAMES.index(condition)
+        return above >= 0 if key == "min_complexity" else above <= 0
+    if key == "min_complexity":
+        return bool(LOWEST_OF_BAND[band] >= condition)
+    uppers = dict(zip(BAND_NAMES, (*(upper for upper, _ in BANDS), 1.0), strict=True))
+    return bool(uppers[band] <= condition)
+
+
+def _readings(text: str) -> list[Any]:
+    """List what a field may hold that a context knows as a text: contexts write numbers and booleans so too."""
+    readings: list[Any] = [text]
+    try:
+        number = float(text)
+    except ValueError:
+        return readings + [text == "True"] * (text in {"True", "False"})
+    return readings + [number] * math.isfinite(number)
 
 
 def _within(value: float, key: str, bound: float | str) -> bool:

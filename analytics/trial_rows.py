@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from analytics.moments import Floats, Ints
 from models.dimensions import CLIP, LESS_IS_BETTER, Outcome
-from models.experiments import Assignment, Definition, Joined, Value
+from models.experiments import Assignment, Definition, Value
 
 Flags = npt.NDArray[np.bool_]
 
@@ -81,7 +81,7 @@ def measured(assignment: Assignment, definition: Definition, outcome: Outcome) -
     run = assignment.run
     if run is None or run.excluded or washed_out(assignment, definition):
         return math.nan
-    y = _plain(run, outcome)
+    y: float | None = getattr(run, outcome.value)
     if y is None:
         zero = outcome is Outcome.QUALITY_SCORE and definition.missing_quality == "zero"
         return 0.0 if zero else math.nan
@@ -105,12 +105,3 @@ def same_value(assigned: Value, actual: Value | None) -> bool:
     if isinstance(assigned, str) or isinstance(actual, str) or actual is None:
         return assigned == actual
     return abs(assigned - actual) <= COMPLIANT * abs(assigned)
-
-
-def _plain(run: Joined, outcome: Outcome) -> float | None:
-    return {
-        Outcome.SUCCESS: run.success,
-        Outcome.QUALITY_SCORE: run.quality_score,
-        Outcome.TIME_TO_COMPLETE: run.time_to_complete,
-        Outcome.TOTAL_COST: run.total_cost,
-    }[outcome]

@@ -19,6 +19,7 @@ from analytics.verdicts import amount
 from analytics.world import World
 from cli.definition_files import changed
 from cli.experiment import arms_table, command, read_report
+from cli.experiment_planning import PastRuns, describe, plans_of
 from cli.interruption import interruptible, undisturbed
 from cli.laws import wide_console
 from cli.output import error_console
@@ -53,8 +54,8 @@ def demo(
     """Run the agent count experiment in a temporary folder on simulated orchestrators; about a minute.
 
     They crash in 3 % of runs, do as always in 5 %, and publish 2 % twice. Exit code 0 when the interval of the effect
-    covers what was planted and the log is as it was sealed, 4 when not. With --flat nothing was planted; give it
-    --planned 1000 to let it rule out an effect of ten points.
+    covers what was planted and the log is as it was sealed, 4 when not. With --flat nothing was planted, and the
+    finding to be expected is that there is no effect larger than 20 points.
 
     Example: scaling experiment demo --planned 200 -o agent_count.html
     """
@@ -89,6 +90,8 @@ async def present(settings: Settings, world: World, planned: int, seed: int, out
     console = wide_console()
     definition = changed(READY_MADE["agent_count"], {"planned_per_value": planned, "expire_seconds": EXPIRE_SECONDS})
     name = definition.experiment_id
+    (planned_course,) = plans_of([definition], PastRuns(), settings)
+    describe(definition, planned_course, console)
     await command(settings, CreateRequest("demo-create", definition, "demo"))
     console.print((await command(settings, StartRequest("demo-start", name, "demo"))).message, markup=False)
     team = Orchestrators(settings, world, name, seed=seed)

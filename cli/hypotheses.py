@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from agents.lawbook import speaks
+from agents.lawbook import LawBook, speaks
 from analytics.hypotheses import Verdict, confront
 from analytics.multiplicity import Scope
 from analytics.rulings import Finding
@@ -48,7 +49,11 @@ def hypotheses(
 
 def verdicts_of(laws: Sequence[Law], context: str, scope: Scope) -> list[Verdict]:
     """Confront the hypotheses with the laws that speak, each told whether its trend stands among all in scope."""
-    return confront(judged(laws, scope), context, speaks)
+    told = judged(laws, scope)
+    book = LawBook()
+    for law in told:
+        book.put(law)
+    return confront(told, context, speaks, partial(book.randomised, context))
 
 
 def verdict_table(verdicts: Sequence[Verdict], context: str) -> Table:

@@ -22,6 +22,7 @@ from cli.output import console, print_json
 from cli.settings_of import StateOption, settings_of
 from models.dimensions import Basis, Dimension, Outcome
 from models.errors import ScalingError
+from models.experiments import TIER
 from models.laws import Estimate, Knee, Law, Significance, law_id
 from models.settings import Settings
 from models.topics import LAWS
@@ -32,8 +33,13 @@ __all__ = ["NOTHING", "exponent_of", "laws_table", "read_laws", "values_table", 
 
 WIDTH_OF_A_FILE = 230
 
-Tier = Literal["speaking", "live", "audited", "all"]
-TIERS: Mapping[Tier, tuple[str, ...]] = {"live": ("live",), "audited": ("audited",), "all": ("live", "audited")}
+Tier = Literal["speaking", "live", "audited", "experiment", "all"]
+TIERS: Mapping[Tier, tuple[str, ...]] = {
+    "live": ("live",),
+    "audited": ("audited",),
+    "experiment": (TIER,),
+    "all": ("live", "audited", TIER),
+}
 
 LawArgument = Annotated[
     str,
@@ -67,7 +73,7 @@ def laws(  # noqa: PLR0917 - the options of the command
         Tier,
         typer.Option(
             "--tier",
-            help="speaking: of the live and the audited law, the one to act on; else all laws of a tier.",
+            help="speaking: of an experiment's, the audited and the live law, the one to act on; else all of a tier.",
         ),
     ] = "speaking",
     scope: ScopeOption = None,
@@ -171,7 +177,7 @@ async def read_laws(settings: Settings) -> list[Law]:
 def select(laws: Sequence[Law], tier: Tier) -> list[Law]:
     """Keep the laws of a tier, or of each context, dimension and outcome the one that speaks."""
     if tier != "speaking":
-        return [law for law in laws if law.tier in TIERS[tier]]
+        return [law for law in laws if law.tier.partition(":")[0] in TIERS[tier]]
     book = LawBook()
     for law in laws:
         book.put(law)

@@ -34,8 +34,8 @@ app = typer.Typer(
     help="Learn live, from run-completion events, what more agents, iterations, parallelism, context, model size and "
     "retries are worth.",
     epilog="Exit codes: 0 it worked; 1 an error that the message explains; 2 wrong usage; 3 an import finished with "
-    "rejected records, or a law differs from its runs; 4 not all intervals of the demo covered the truth; 130 "
-    "interrupted.",
+    "rejected records, a law differs from its runs, or an experiment from its seals; 4 a demo's intervals did not "
+    "cover the truth; 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

@@ -11,6 +11,8 @@ from analytics.sentences import count
 from cli.laws import JsonOption, LawArgument, find, read_laws, wide_console
 from cli.output import print_json
 from cli.settings_of import StateOption, settings_of
+from models.errors import ScalingError
+from models.experiments import TIER
 from streams.verification import Verification
 from streams.verification import verify as verify_law
 
@@ -33,6 +35,8 @@ def verify(identifier: LawArgument, as_json: JsonOption = False, state: StateOpt
     """
     settings = settings_of(state)
     law = find(asyncio.run(read_laws(settings)), identifier)
+    if law.tier.startswith(TIER):
+        raise ScalingError(f"{law.law_id} is an experiment's law: scaling experiment verify checks what it rests on")
     found = verify_law(settings, law)
     if as_json:
         print_json(found)

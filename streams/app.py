@@ -46,6 +46,7 @@ from streams import store
 from streams.clickhouse import ClickHouseSink
 from streams.ledger import Ledger
 from streams.refitter import RefitService
+from streams.replies import Replies
 from streams.seals import watch_seals
 from streams.transport import BatchApp, BatchSchema, check_faust_version, current_batches
 from streams.watchdog import CommitWatchdog
@@ -85,7 +86,10 @@ def create_experiments_app(settings: Settings) -> BatchApp:
     app = _faust_app(EXPERIMENTS_APP, settings)
     ledger = Ledger(settings, EXPERIMENTS_APP, EXPERIMENT_CHANGELOGS)
     _tables(app, ledger, EXPERIMENT_CHANGELOGS, settings)
-    experimentation = Experimentation(settings, lambda: ledger.owned)
+    replies = Replies(settings)
+    experimentation = Experimentation(
+        settings, lambda: ledger.owned, settled=lambda: not app.rebalancing, reply=replies.send
+    )
     _agent(app, ASSIGN_REQUESTS, experimentation.answer)
     _agent(app, OUTCOMES, experimentation.join)
     _every(app, TICK_SECONDS, experimentation.tick, "tick")
@@ -93,6 +97,7 @@ def create_experiments_app(settings: Settings) -> BatchApp:
     _forever(app, partial(watch_seals, settings, experimentation.suspect), "seals")
     _watch(app, settings)
     _release(app, ledger)
+    _connect(app.on_before_shutdown, replies.close)
     return app
 
 

@@ -39,9 +39,7 @@ class Assigner:
 
     async def __aenter__(self) -> Self:
         self._producer = AIOKafkaProducer(bootstrap_servers=self._settings.kafka, request_timeout_ms=5000)
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._settings.kafka, isolation_level="read_committed", enable_auto_commit=False
-        )
+        self._consumer = AIOKafkaConsumer(bootstrap_servers=self._settings.kafka, enable_auto_commit=False)
         try:
             await self._producer.start()
             await self._consumer.start()

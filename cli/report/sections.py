@@ -20,7 +20,14 @@ from cli.report.numbers import (
 )
 from cli.report.result_sections import result_sections
 from cli.report.unknowns import unknown_parts
-from cli.report.words import as_sentence, changed_fields, design_rows, filter_in_words, span, value_text
+from cli.report.words import (
+    as_sentence,
+    changed_fields,
+    design_rows,
+    effect_in_words,
+    filter_in_words,
+    value_text,
+)
 from models.dimensions import Dimension, Outcome
 from models.errors import InvalidExperiment
 from models.experiments import Finding, Label, Result, Sealed, Status, StatusRecord, Verdict
@@ -117,11 +124,8 @@ def _highlights(report: Report) -> Iterator[Highlight]:
     effect = result.effect
     if effect is not None:
         outcome = Outcome(effect.outcome)
-        value, _, interval = change_with_interval(outcome, effect.estimate).partition(" [")
-        level = percent(1 - definition.alpha)
-        yield Highlight(
-            f"Effect on {OUTCOME_WORDS[outcome]}", value, f"[{interval} at {level}, {span(effect, definition)}"
-        )
+        said = effect_in_words(effect, definition)
+        yield Highlight(f"Effect on {OUTCOME_WORDS[outcome]}", *said)
         yield Highlight("p at any look", p_text(effect.anytime_p), f"{p_text(effect.p)} for one look")
     knee = result.law.knee if result.law is not None else None
     if definition.estimand == "knee" and knee is not None:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from analytics.sentences import DIMENSION_WORDS, OUTCOME_WORDS, count, listed
-from cli.report.numbers import change_with_interval, dollars, duration, percent, plain, size_text
+from cli.report.numbers import change_with_interval, changes_between, dollars, duration, percent, plain, size_text
 from models.dimensions import LESS_IS_BETTER, Outcome
 from models.experiments import Definition, Effect, Value
 
@@ -58,13 +58,15 @@ def filter_in_words(context_filter: Mapping[str, Any], nothing: str = "all tasks
     return "; ".join(parts) or nothing
 
 
-def effect_in_words(effect: Effect, definition: Definition) -> str:
-    """Say how the outcome changes, with the interval of one look, and between which values.
-
-    Example: success +12.0 points [+5.1, +18.9] from 1 to 8.
-    """
-    outcome = Outcome(effect.outcome)
-    return f"{OUTCOME_WORDS[outcome]} {change_with_interval(outcome, effect.estimate)} {span(effect, definition)}"
+def effect_in_words(effect: Effect, definition: Definition) -> tuple[str, str]:
+    """Say how the outcome changes, and with which interval: the one that the experiment is judged by."""
+    outcome, level = Outcome(effect.outcome), percent(1 - definition.alpha)
+    value = change_with_interval(outcome, effect.estimate).partition(" [")[0]
+    if definition.stopping == "sequential":
+        interval, look = changes_between(outcome, effect.anytime_lo, effect.anytime_hi), "at any look"
+    else:
+        interval, look = changes_between(outcome, effect.estimate.lo, effect.estimate.hi), "at one look"
+    return value, f"{interval} at {level}, {look}, {span(effect, definition)}"
 
 
 def span(effect: Effect, definition: Definition) -> str:

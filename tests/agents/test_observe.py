@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from agents.observe import Acknowledge, Observation
 from agents.flush import Flush
+from agents.observe import Acknowledge, Observation
 from models.batches import Batch
 from models.settings import Settings, load_settings
 from models.topics import CELLS_TABLE, TABLES

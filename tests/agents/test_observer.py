@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from agents.decode import EventDecoder
-from agents.moment_table import decode_rows
 from agents.flush import Flush, Record
+from agents.moment_table import decode_rows
 from agents.observer import Cut, Observer
+from agents.outcome_events import source_of
 from agents.tallies import Tally
 from analytics.partitions import partition_of
 from models.batches import Batch, Headers
@@ -28,6 +29,7 @@ from models.cells import CellKey, GramKey, value_text
 from models.contexts import GLOBAL, complexity_band, context_id
 from models.dimensions import BASES, Basis, Dimension, Source
 from models.errors import StackError
+from models.experiments import ExperimentId
 from models.settings import Settings, load_settings
 from models.topics import (
     CELLS_TABLE,
@@ -35,6 +37,7 @@ from models.topics import (
     GRAMS_TABLE,
     IMPORT_HEADER,
     IMPORTS_TABLE,
+    OUTCOMES,
     REJECTED,
     RUNS,
     STATS,
@@ -534,3 +537,105 @@ def test_tables_of_other_settings_are_refused() -> None:
     other = load_settings(partitions=1, bucket_seconds=60)
     with pytest.raises(StackError, match=f"{SETTINGS.validation_hash}, now {other.validation_hash}"):
         opened(tables, other)
+
+
+# --- runs of experiments ----------------------------------------------------------------------------------------------
+
+
+def outcomes_of(observer: Observer) -> list[Record]:
+    """Flush, and keep what goes to scaling.outcomes."""
+    return [record for record in observer.drain().records if record.topic == OUTCOMES]
+
+
+def in_partition(partition: int, *events: Event, first: int = 0) -> Batch:
+    """Lay events out as a partition of a deployment with four."""
+    values, count = [json.dumps(event).encode() for event in events], len(events)
+    offsets = range(first, first + count)
+    stamps = [BEGIN * 1000 + offset for offset in offsets]
+    return Batch(RUNS, partition, offsets, stamps, [None] * count, values, [[(IMPORT_HEADER, b"i")]] * count)
+
+
+def test_a_run_that_names_an_experiment_is_passed_on_to_the_experiments_partition() -> None:
+    """Once, as it came, under experiment and run, to the partition of the experiment's hash, with its source."""
+    configured = load_settings(partitions=4)
+    names = [name for name in (f"run-{number}" for number in range(60)) if partition_of(name.encode(), 4) == 2]
+    experiments = [f"exp.{at}" for at in range(len(names))]
+    events: list[Event] = [
+        {"agent_run_id": name, "experiment_id": experiment, "agent_count": 1}
+        for name, experiment in zip(names, experiments, strict=True)
+    ]
+    batch = in_partition(2, {"agent_run_id": names[0] + "x"}, *events, first=10)
+    observer = Observer(2, configured, EventDecoder(configured))
+    observer.observe(batch)
+    records = outcomes_of(observer)
+    assert [record.key for record in records] == [
+        f"{experiment}|{name}".encode() for name, experiment in zip(names, experiments, strict=True)
+    ]
+    assert [record.value for record in records] == list(batch.values[1:])
+    assert [record.partition for record in records] == [partition_of(each.encode(), 4) for each in experiments]
+    assert len({record.partition for record in records}) == 4
+    found = [source_of(record.headers) for record in records]
+    assert found == [(offset, BEGIN * 1000 + offset) for offset in batch.offsets[1:]]
+    observer.observe(batch)
+    assert outcomes_of(observer) == []
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_correction_is_passed_on_and_a_duplicate_is_not(together: bool) -> None:  # noqa: FBT001 - a case
+    """Of one run the first event and each newer one go on, in one batch or several; what repeats or lags does not."""
+    configured = load_settings(partitions=1)
+    run: Event = {"agent_run_id": "a", "experiment_id": "e"}
+    events = [
+        run,
+        run,
+        {**run, "success": True},
+        {**run, "success": True, "revision": 2},
+        {**run, "success": False, "revision": 1},
+        {**run, "success": True, "revision": 2},
+    ]
+    observer = Observer(0, configured, EventDecoder(configured))
+    batch = in_partition(0, *events)
+    for part in [batch] if together else [batch.slice(at, at + 1) for at in range(len(batch))]:
+        observer.observe(part)
+    assert [source_of(record.headers)[0] for record in outcomes_of(observer)] == [0, 2, 3]
+
+
+@pytest.mark.parametrize("name", [None, "", " ", "a b", "a|b", ".a", "-a", "ä", "a\n", "x" * 65])
+def test_a_run_with_a_malformed_experiment_is_counted_and_not_passed_on(name: str | None) -> None:
+    """What cannot be an experiment's name has no owner; the run itself counts like any other."""
+    configured = load_settings(partitions=1)
+    observer = Observer(0, configured, EventDecoder(configured))
+    observer.observe(in_partition(0, {"agent_run_id": "a", "experiment_id": name, "agent_count": 1}))
+    assert outcomes_of(observer) == []
+    assert observer.counts.accepted == 1
+
+
+@pytest.mark.parametrize("name", ["a", "A-1", "0", "agents.v2_b", "x" * 64])
+def test_every_name_that_an_experiment_can_have_is_passed_on(name: str) -> None:
+    """The names are those that a definition may have."""
+    configured = load_settings(partitions=1)
+    observer = Observer(0, configured, EventDecoder(configured))
+    observer.observe(in_partition(0, {"agent_run_id": "a", "experiment_id": name}))
+    (record,) = outcomes_of(observer)
+    assert record.key == f"{name}|a".encode()
+    assert msgspec.convert(name, ExperimentId) == name
+
+
+def test_a_run_in_the_wrong_partition_is_passed_on_by_its_own() -> None:
+    """The partition that it lies in by mistake only sends it home."""
+    configured = load_settings(partitions=4)
+    name = next(f"run-{number}" for number in range(40) if partition_of(f"run-{number}".encode(), 4) == 3)
+    observer = Observer(1, configured, EventDecoder(configured))
+    observer.observe(in_partition(1, {"agent_run_id": name, "experiment_id": "e"}))
+    assert outcomes_of(observer) == []
+
+
+def test_what_is_passed_on_counts_towards_the_next_flush() -> None:
+    """Its bytes wait in memory like dead letters: they force a flush."""
+    configured = load_settings(partitions=1)
+    observer = Observer(0, configured, EventDecoder(configured))
+    batch = in_partition(0, {"agent_run_id": "a", "experiment_id": "e"})
+    observer.observe(batch)
+    assert observer.pending_bytes == len(batch.values[0] or b"")
+    observer.drain()
+    assert observer.pending_bytes == 0

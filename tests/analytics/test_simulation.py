@@ -10,7 +10,7 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats
 
-from analytics.simulation import simulate
+from analytics.simulation import simulate, simulate_tasks
 from analytics.world import World
 from models.dimensions import Dimension, Outcome
 from models.errors import SettingsError
@@ -175,3 +175,31 @@ def test_context_budgets_need_bins_of_their_own() -> None:
     """Two budgets within a quarter octave would blur each other and are refused."""
     with pytest.raises(SettingsError, match="quarter octave"):
         World(context_budgets=(3000, 3100))
+
+
+def test_tasks_run_as_they_were_told() -> None:
+    """One run a task in its order, with the settings that were chosen; the others are drawn from their whole grids."""
+    world, rng = World(), np.random.default_rng(1)
+    tasks = np.arange(600) % world.tasks
+    agents = rng.integers(len(world.agents), size=600)
+    found = simulate_tasks(world, rng, tasks, {Dimension.AGENT_COUNT: agents})
+    assert [event["task_id"] for event in found] == [f"task-{number:04d}" for number in tasks.tolist()]
+    assert [event["agent_count"] for event in found] == np.array(world.agents)[agents].tolist()
+    assert {event["max_iterations"] for event in found} == set(world.iterations)
+    assert all("agent_run_id" not in event and "completed_at" not in event for event in found)
+    assert all(event["quality_score"] is not None and event["total_cost"] is not None for event in found)
+    for at, event in enumerate(found):
+        msgspec.convert({"agent_run_id": f"run-{at}", **event}, RunEvent)
+
+
+def test_what_is_chosen_for_tasks_has_the_planted_effect() -> None:
+    """The same tasks with eight agents and with one succeed in the ratio that the planted law says."""
+    world, rng = World(), np.random.default_rng(2)
+    tasks = np.repeat(np.arange(world.tasks), 40)
+
+    def mean(place: int) -> float:
+        chosen = {Dimension.AGENT_COUNT: np.full(len(tasks), place)}
+        return float(np.mean([event["success"] for event in simulate_tasks(world, rng, tasks, chosen)]))
+
+    factors = world.factors(Outcome.SUCCESS, Dimension.AGENT_COUNT)
+    assert mean(len(factors) - 1) / mean(0) == pytest.approx(factors[-1], rel=0.04)

@@ -396,13 +396,19 @@ def test_an_effect_on_time_is_told_in_percent() -> None:
     """A change of ln(2/3) is a third less; one of success is in points, whatever its span is called."""
     made, timed_result = timed()
     assert timed_result.effect is not None
-    told = effect_in_words(timed_result.effect, made)
+    fixed = replace(made, stopping="fixed")
     lo, hi = (100 * (20 / 30 * factor - 1) for factor in (math.exp(-0.15), math.exp(0.15)))
-    assert told == f"time to complete -33.3 % [{lo:+.1f}, {hi:+.1f}] from 1 to 8"
-    unnamed = replace(effect(Outcome.SUCCESS, 0.12, 0.05), what="")
-    assert effect_in_words(unnamed, definition()) == "success +12.0 points [+7.0, +17.0] from 1 to 8 (agents)"
+    assert effect_in_words(timed_result.effect, fixed) == (
+        "-33.3 %",
+        f"[{lo:+.1f}, {hi:+.1f}] at 95 %, at one look, from 1 to 8",
+    )
+    unnamed = replace(effect(Outcome.SUCCESS, 0.12, 0.05), what="", anytime_lo=0.01, anytime_hi=0.23)
+    assert effect_in_words(unnamed, definition(stopping="sequential")) == (
+        "+12.0 points",
+        "[+1.0, +23.0] at 95 %, at any look, from 1 to 8 (agents)",
+    )
     contrast = definition(estimand="contrast", contrast_value=4.0)
-    assert effect_in_words(unnamed, contrast).endswith("at 4 against 1 (agents)")
+    assert effect_in_words(unnamed, contrast)[1].endswith("at 4 against 1 (agents)")
 
 
 def test_changed_fields_are_told_with_old_and_new_values() -> None:

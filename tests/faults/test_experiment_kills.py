@@ -1,7 +1,7 @@
 """Owners of experiments are killed at random moments: no assignment is lost, doubled or late, blocks stay balanced.
 
 What was answered is compared with the log (scaling.assignments), what was published with what was joined. Ownership of
-a partition is read from the workers' own logs and the times of the kills: from the end of its restore to its release.
+a partition is read from the workers' own logs and the times of the kills: from its takeover to its release.
 """
 
 import asyncio
@@ -123,15 +123,15 @@ class Scenario:
         for name in WORKERS:
             for line in (self.state / "logs" / f"{name}.log").read_text().splitlines():
                 found = re.search(
-                    r'timestamp=(\S+) .*event="(?:tables|partitions) (restored|released)" partitions="(.*?)"', line
+                    r'timestamp=(\S+) .*event="partitions? (served|released)" partitions?="?([\[\]\d, ]+)', line
                 )
                 if found:
-                    at = datetime.fromisoformat(found[1]).timestamp()
-                    moments.append((at, name, found[2], json.loads(found[3])))
+                    at, listed = datetime.fromisoformat(found[1]).timestamp(), json.loads(found[3])
+                    moments.append((at, name, found[2], listed if isinstance(listed, list) else [listed]))
         spans: dict[int, list[tuple[float, float]]] = defaultdict(list)
         owner: dict[int, tuple[str, float]] = {}
         for at, name, what, partitions in sorted(moments):
-            if what == "restored":
+            if what == "served":
                 owner |= dict.fromkeys(partitions, (name, at))
                 continue
             for partition, (holder, since) in list(owner.items()):
@@ -194,7 +194,13 @@ async def run_scenario(
 
 def large(name: str) -> dict[str, Any]:
     """Plan more assignments than the askers can use up."""
-    return {"experiment_id": name, "planned_per_value": 20_000, "expire_seconds": 3600, "stratify_by": ["project"]}
+    return {
+        "experiment_id": name,
+        "planned_per_value": 20_000,
+        "expire_seconds": 3600,
+        "stratify_by": ["project"],
+        "stopping": "fixed",
+    }
 
 
 async def settled(scenario: Scenario, experiment: str) -> None:
