@@ -8,6 +8,7 @@ import msgspec
 
 from agents.archive import TableColumns, check_range, problem_with, text_of_value, ticks
 from agents.experiment_records import UNREADABLE
+from agents.experiment_store import REQUESTS
 from analytics.partitions import partition_of
 from analytics.trial_rows import complied
 from models.batches import Batch
@@ -57,6 +58,8 @@ def _archived(
 
 def _experiment_rows(batch: Batch, place: int, partitions: int) -> Iterator[dict[str, Any]]:
     experiment, number, kind = (batch.keys[place] or b"").decode().split("|")
+    if kind == REQUESTS:
+        return
     _check_version(int(number))
     own = partition_of(experiment.encode(), partitions)
     if own != batch.partition:

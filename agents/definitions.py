@@ -27,6 +27,9 @@ LEAST_SHARE = 0.05
 """Adaptive assignment gives no value a smaller share."""
 
 TOKEN = "v1"  # noqa: S105 - the first part of a token
+KNEE_ALPHA = 0.05
+"""The interval of a knee is one of 95 %."""
+
 LEAST_SECRET = 16
 """Characters that a secret must have."""
 
@@ -216,8 +219,10 @@ def _check_question(definition: Definition) -> None:
     if definition.estimand == "knee":
         if definition.knee_at_most is None:
             raise InvalidExperiment("estimand = knee needs knee_at_most: where the hypothesis says that returns end")
-        if definition.stopping != "fixed":
-            raise InvalidExperiment("estimand = knee needs stopping = fixed: its interval is valid at one look")
+        if definition.stopping != "fixed" or definition.alpha != KNEE_ALPHA:
+            raise InvalidExperiment(
+                f"estimand = knee needs stopping = fixed and alpha = {KNEE_ALPHA}: its interval is of 95 %, at one look"
+            )
     known = curve_families(definition.dimension_tested, outcome)
     unknown = [family for family in definition.families if family not in known]
     if unknown:

@@ -68,8 +68,12 @@ def finding_of(sealed: Sealed, result: Result) -> Finding:
         sha256=sealed.sha256,
         runs=result.runs,
         dollars=result.dollars,
-        # An experiment without an effect to test, or too early to, spends its place in the ledger all the same.
-        p=1.0 if effect is None or early else effect.anytime_p if sequential else effect.p,
+        # An experiment without an effect to test, a knee, or too early to, spends its place in the ledger all the same.
+        p=1.0
+        if effect is None or early or definition.estimand == "knee"
+        else effect.anytime_p
+        if sequential
+        else effect.p,
         alpha=definition.alpha,
         minimum_effect=definition.minimum_effect,
         effect=effect,

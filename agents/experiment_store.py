@@ -11,11 +11,14 @@ from agents.definitions import assignment_mac, same_mac, sealed_truly
 from agents.experiment_records import NEXT_STEPS, UNREADABLE, changed_fields, difference
 from agents.flush import Flush, Record
 from agents.trial import Trial
-from models.experiments import Assignment, Draft, Finding, Notes, Result, Sealed, Status, StatusRecord
+from models.experiments import Assignment, Draft, Finding, Notes, RequestsCut, Result, Sealed, Status, StatusRecord
 from models.topics import ASSIGNMENTS_TABLE, EXPERIMENTS_TABLE
 
-MOST_UNPROVEN = 5000
+MOST_UNPROVEN = 1000
 MOST_TAMPERING = 100
+
+CUT, REQUESTS = "cut", "requests"
+"""The parts of the key of the cut; no kind of record about an experiment is called requests."""
 
 log = structlog.get_logger(__name__)
 encode = msgspec.json.Encoder().encode
@@ -24,6 +27,8 @@ encode = msgspec.json.Encoder().encode
 class ExperimentStore:
     """Drafts and trials by experiment; every change is kept for the next flush.
 
+    `cut` says which requests are in: those are not carried out again.
+
     Args:
         secret: What seals and tokens are checked with.
     """
@@ -31,6 +36,7 @@ class ExperimentStore:
     def __init__(self, secret: str) -> None:
         self.drafts: dict[str, Draft] = {}
         self.versions: dict[str, list[Trial]] = {}
+        self.cut = RequestsCut()
         self._secret = secret
         self._tables: dict[str, dict[bytes, bytes | None]] = {EXPERIMENTS_TABLE: {}, ASSIGNMENTS_TABLE: {}}
         self._records: list[Record] = []
@@ -89,7 +95,7 @@ class ExperimentStore:
         log.info("experiment", experiment=trial.name, status=status.status.value, reason=status.reason)
 
     def note_unproven(self, trial: Trial, run: str, reason: str) -> None:
-        """Remember a run that named the experiment without a valid token; the first 5,000 of them."""
+        """Remember a run that named the experiment without a valid token; the first 1,000 of them."""
         known = trial.notes.unproven
         if run in known or len(known) >= MOST_UNPROVEN:
             return
@@ -108,6 +114,12 @@ class ExperimentStore:
         self._suspect(trial, f"version {number}: {difference(trial.sealed, found)}")
         self.keep(trial, "definition", trial.sealed)
         return True
+
+    def pass_requests(self, partition: int, cut: RequestsCut) -> None:
+        """Note that all requests up to a cut are in; it is written with what they changed, if they changed anything."""
+        self.cut = cut
+        if any(self._tables.values()):
+            self._tables[EXPERIMENTS_TABLE][f"{CUT}|{partition}|{REQUESTS}".encode()] = encode(self.cut)
 
     def drain(self) -> Flush:
         """Take everything that changed since the last drain."""
@@ -152,7 +164,9 @@ class ExperimentStore:
             msgspec.MsgspecError: The record cannot be read.
         """
         experiment, number, kind = name.split("|")
-        if kind == "draft":
+        if (experiment, kind) == (CUT, REQUESTS):
+            self.cut = msgspec.json.decode(value, type=RequestsCut)
+        elif kind == "draft":
             draft = msgspec.json.decode(value, type=Draft)
             if (draft.definition.experiment_id, "0") != (experiment, number):
                 raise ValueError(f"the draft is one of {draft.definition.experiment_id}")

@@ -18,6 +18,7 @@ from agents.outcome_events import source_of
 from analytics.partitions import partition_of
 from models.batches import Batch
 from models.errors import InvalidEvent
+from models.experiments import RequestsCut
 from models.settings import Settings
 from models.topics import ASSIGN_REPLIES
 
@@ -36,7 +37,7 @@ class Desk:
 
     owned: Owned
     experimenter: Experimenter
-    reply: Reply | None = None
+    reply: Reply
     working: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def write(self) -> bool:
@@ -48,8 +49,6 @@ class Desk:
         if not self.experimenter.store.changed:
             return True
         flush = self.experimenter.store.drain()
-        if self.reply is None:
-            return await self.owned.write(flush)
         replies = [record for record in flush.records if record.topic == ASSIGN_REPLIES]
         rest = replace(flush, records=[record for record in flush.records if record.topic != ASSIGN_REPLIES])
         written = not (rest.records or any(rest.tables.values())) or await self.owned.write(rest)
@@ -64,18 +63,19 @@ class Experimentation:
     Args:
         settings: As for the experimenters.
         partitions: Gives the owned partitions at any moment.
+        reply: Sends replies; what they rest on has been written.
         settled: Tells whether the partitions are shared out and restored; nothing is written unasked before that.
         clock: Gives the time, seconds since the epoch.
-        reply: Sends replies; what they rest on has been written.
     """
 
     def __init__(
         self,
         settings: Settings,
         partitions: Callable[[], Mapping[int, Owned]],
+        reply: Reply,
+        *,
         settled: Callable[[], bool] = lambda: True,
         clock: Clock = time.time,
-        reply: Reply | None = None,
     ) -> None:
         self._reply = reply
         self._settings = settings
@@ -97,9 +97,14 @@ class Experimentation:
             if desk is None:
                 continue
             async with desk.working:
-                now = self._clock()
-                for value, timestamp in zip(batch.values, batch.timestamps, strict=True):
-                    desk.experimenter.handle(value, timestamp / 1000, now)
+                now, experimenter = self._clock(), desk.experimenter
+                cut = experimenter.store.cut
+                for offset, value, timestamp in zip(batch.offsets, batch.values, batch.timestamps, strict=True):
+                    replayed = offset < cut.offset and timestamp <= cut.timestamp
+                    experimenter.handle(value, timestamp / 1000, now, replayed=replayed)
+                if batch.offsets[-1] >= cut.offset or batch.timestamps[-1] > cut.timestamp:
+                    passed = RequestsCut(batch.offsets[-1] + 1, batch.timestamps[-1])
+                    experimenter.store.pass_requests(batch.partition, passed)
                 if await desk.write():
                     acknowledge()
 

@@ -94,13 +94,14 @@ class Experimenter:
         self._scale = settings.complexity_scale.model_dump()
         self.store = ExperimentStore(self._secret)
 
-    def handle(self, payload: bytes | None, asked: float, now: float) -> None:
+    def handle(self, payload: bytes | None, asked: float, now: float, *, replayed: bool = False) -> None:
         """Answer one request; what is wrong with it becomes the reply.
 
         Args:
             payload: The request.
             asked: When it reached Kafka, seconds since the epoch.
             now: The time.
+            replayed: It has been carried out before, and is read again because that was not committed.
         """
         try:
             request = self._read(payload)
@@ -108,7 +109,7 @@ class Experimenter:
             self._refuse_unread(payload, str(error))
             return
         try:
-            reply = self._answer(request, asked, now)
+            reply = self._again(request) if replayed else self._answer(request, asked, now)
         except Refused as refusal:
             self.counts.refused += 1
             self.counts.late += refusal.kind == "late"
@@ -197,7 +198,8 @@ class Experimenter:
             status = Status.ANALYZED if trial.status.status is Status.COMPLETED else Status.STOPPED
             result = replace(result, status=status)
             trial.finding = finding_of(snapshot.sealed, result)
-            self.store.set_status(trial, replace(trial.status, status=status, since=moment(now)))
+            since = moment(now) if status is Status.ANALYZED else trial.status.since
+            self.store.set_status(trial, replace(trial.status, status=status, since=since))
             self.store.keep(trial, "finding", trial.finding)
             self.store.publish(Record(FINDINGS, 0, trial.name.encode(), encode(trial.finding)))
         if trial.result is None or content_of(result) != content_of(trial.result):
@@ -215,6 +217,9 @@ class Experimenter:
             self._end(trial, Status.COMPLETED, f"{cause}: {result.sentence}", cause, now)
 
     def _publish_laws(self, snapshot: Snapshot, result: Result, laws: Sequence[Law]) -> None:
+        versions = self.store.versions[snapshot.sealed.definition.experiment_id]
+        if versions[-1].sealed.version > snapshot.sealed.version:
+            return  # the law of a later version stands under the same id
         for law in ([] if result.law is None else [result.law]) + list(laws):
             self.store.publish(Record(LAWS, 0, law.law_id.encode(), encode(law)))
         if snapshot.notes.tampering or any(ratio.alarm for ratio in result.sample_ratio):
@@ -256,6 +261,23 @@ class Experimenter:
             return self._amend(request, now)
         return self._stop(request, now)
 
+    def _again(self, request: Request) -> Reply:
+        """Answer a request that is in: with the assignment it led to, or with where the experiment stands now."""
+        experiment = _experiment_of(request)
+        if isinstance(request, CreateRequest) and experiment in self.store.drafts:
+            return Reply(
+                request.request_id, experiment, version=0, status=Status.DRAFT, message=f"drafted {experiment}"
+            )
+        trial = self._newest(experiment)
+        if isinstance(request, AssignRequest):
+            assignment = trial.known(unit_of(request))
+            if assignment is None:
+                raise Refused("late", "not assigned: unavailable; the request was read again after a restart")
+            return _assigned_reply(request, assignment)
+        number, status = trial.sealed.version, trial.status.status
+        message = f"version {number} of {experiment} is {status}"
+        return Reply(request.request_id, experiment, version=number, status=status, message=message)
+
     def _assign(self, request: AssignRequest, asked: float, now: float) -> Reply:
         trial = self._newest(request.experiment_id)
         unit = unit_of(request)
@@ -268,14 +290,7 @@ class Experimenter:
         if assignment.assignment_id not in trial.assignments:
             self.store.put(trial, assignment)
         self.counts.assigned += len(trial.assignments) - known
-        return Reply(
-            request.request_id,
-            request.experiment_id,
-            version=assignment.version,
-            assigned_value=assignment.value,
-            assignment_token=assignment_token(assignment),
-            propensity=assignment.propensity,
-        )
+        return _assigned_reply(request, assignment)
 
     def _create(self, request: CreateRequest, now: float) -> Reply:
         definition = check_definition(request.definition)
@@ -404,6 +419,17 @@ def unit_of(request: AssignRequest) -> str:
             raise InvalidEvent(f"task field task_id = {task!r:.100}: give a text of 1 to 256 characters")
         return f"task={task}"
     return f"run={request.agent_run_id}" if request.agent_run_id else f"request={request.request_id}"
+
+
+def _assigned_reply(request: AssignRequest, assignment: Assignment) -> Reply:
+    return Reply(
+        request.request_id,
+        request.experiment_id,
+        version=assignment.version,
+        assigned_value=assignment.value,
+        assignment_token=assignment_token(assignment),
+        propensity=assignment.propensity,
+    )
 
 
 def _experiment_of(request: Request) -> str:

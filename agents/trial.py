@@ -137,6 +137,10 @@ class Trial:
         price = self.dollars / len(self._dollars) if self._dollars else 0.0
         return self.dollars + price * self.pending >= definition.budget_dollars
 
+    def known(self, unit: str) -> Assignment | None:
+        """Give the assignment that a unit has, if it has one."""
+        return self.assignments.get(assignment_id(self.sealed.definition.experiment_id, self.sealed.version, unit))
+
     def assign(
         self, unit: str, task: Mapping[str, Any], contexts: Sequence[str], scale: Mapping[str, float], now: float
     ) -> Assignment:
@@ -153,8 +157,7 @@ class Trial:
             Refused: The task does not take part, the samples suffice, or the budget is used up.
         """
         definition, number = self.sealed.definition, self.sealed.version
-        identifier = assignment_id(definition.experiment_id, number, unit)
-        known = self.assignments.get(identifier)
+        known = self.known(unit)
         if known is not None:
             return known
         if not self.running:
@@ -174,7 +177,7 @@ class Trial:
         made = Assignment(
             experiment_id=definition.experiment_id,
             version=number,
-            assignment_id=identifier,
+            assignment_id=assignment_id(definition.experiment_id, number, unit),
             definition_sha256=self.sealed.sha256,
             unit=unit,
             value=definition.values_tested[drawn.arm],

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from analytics.arm_means import effect_weights
 from analytics.confidence_sequences import confidence_sequence
 from analytics.experiment_baseline import DAY, FEWEST_BLOCKS, Baseline
 from analytics.intervals import z_quantile
@@ -188,9 +189,7 @@ def standard_error(definition: Definition, n: Floats | Sequence[float], sd: floa
     runs = np.asarray(n, np.float64)
     if definition.estimand == "contrast":
         # Two means are a slope over two values that are one unit of ln x apart.
-        values, target = definition.values_tested, definition.contrast_value
-        compared = [definition.control_value, values[-1] if target is None else target]
-        x, runs = [1.0, math.e], runs[[values.index(value) for value in compared]]
+        x, runs = [1.0, math.e], runs[np.flatnonzero(effect_weights(definition)[0])]
     else:
         x = _numbers(definition)
     # With a power of one half an effect is detectable that equals the half-width of the interval.

@@ -108,9 +108,9 @@ def complexity_of(task: Task, scale: Mapping[str, float]) -> float | None:
 
 def field_of(task: Task, key: str, scale: Mapping[str, float]) -> Any:  # noqa: ANN401 - any scalar
     """Read a field of a task, or one of its project_characteristics; complexity_band follows from the complexity."""
-    if key == "complexity_band":
+    if key in {"task_complexity", "complexity_band"}:
         value = complexity_of(task, scale)
-        return None if value is None else complexity_band(value)
+        return value if value is None or key == "task_complexity" else complexity_band(value)
     found = task.get(key)
     if found is None:
         characteristics = task.get("project_characteristics")

@@ -76,6 +76,9 @@ def judge_knee(definition: Definition, knee: Knee | None, reason: str, *, final:
         return Judgement(Verdict.UNDETERMINED, "Not judged yet: this experiment has one look, at its end.")
     if knee is None:
         return Judgement(Verdict.UNDETERMINED, f"Undetermined: there is no knee to judge ({reason}).")
+    if not knee.supported:
+        why = f"the gain up to {knee.value:g} is no more than noise"
+        return Judgement(Verdict.UNDETERMINED, f"Undetermined: there are no returns that could end ({why}).")
     most = definition.knee_at_most or knee.value
     told = f"Returns end at {knee.value:g} (95 %: {knee.lo:g} to {knee.hi:g}): {knee.rule}."
     if knee.hi <= most:
@@ -115,9 +118,11 @@ def _told(definition: Definition, effect: Effect) -> str:
     lo, hi = _shown(definition, effect)
     when = "at any look" if definition.stopping == "sequential" else "at this look"
     verb = "rises" if lo > 0 else "falls" if hi < 0 else "changes"
+    size = amount(outcome, estimate.estimate)
+    size = size if verb == "changes" else size.lstrip("+-")
     ends = f"{amount(outcome, lo)} to {amount(outcome, hi)}"
     return (
-        f"{SUBJECTS[outcome].capitalize()} {verb} by {amount(outcome, estimate.estimate)} {effect.what} "
+        f"{SUBJECTS[outcome].capitalize()} {verb} by {size} {effect.what} "
         f"({100 * (1 - definition.alpha):g} % {when}: {ends}; {effect.n} runs)."
     )
 

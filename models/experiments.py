@@ -21,7 +21,7 @@ ANALYSIS_VERSION = 1
 TIER = "experiment"
 """The tier of laws that experiments publish."""
 
-ExperimentId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+ExperimentId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 Value = float | Annotated[str, Meta(min_length=1, max_length=64)]
 Condition = dict[str, Any]
 Positive = Annotated[float, Meta(gt=0)]
@@ -389,6 +389,17 @@ class Finding(Struct, frozen=True, omit_defaults=True):
     knee: float | None = None
     recommended_value: float | None = None
     schema_version: int = 1
+
+
+class RequestsCut(Struct, frozen=True):
+    """How far requests have been carried out: `cut|<partition>|requests`.
+
+    A request below `offset` is in, unless it came after `timestamp` (the broker's, in milliseconds): then the topic was
+    made anew.
+    """
+
+    offset: int = 0
+    timestamp: int = 0
 
 
 class AssignRequest(Struct, frozen=True, tag_field="kind", tag="assign"):

@@ -87,9 +87,7 @@ def create_experiments_app(settings: Settings) -> BatchApp:
     ledger = Ledger(settings, EXPERIMENTS_APP, EXPERIMENT_CHANGELOGS)
     _tables(app, ledger, EXPERIMENT_CHANGELOGS, settings)
     replies = Replies(settings)
-    experimentation = Experimentation(
-        settings, lambda: ledger.owned, settled=lambda: not app.rebalancing, reply=replies.send
-    )
+    experimentation = Experimentation(settings, lambda: ledger.owned, replies.send, settled=lambda: not app.rebalancing)
     _agent(app, ASSIGN_REQUESTS, experimentation.answer)
     _agent(app, OUTCOMES, experimentation.join)
     _every(app, TICK_SECONDS, experimentation.tick, "tick")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from agents.experiment_store import REQUESTS
 from analytics.partitions import partition_of
 from models.errors import InvalidExperiment
 from models.experiments import Assignment, Definition, Draft, Finding, Notes, Result, Sealed, Status, StatusRecord
@@ -54,7 +55,7 @@ async def read_courses(settings: Settings) -> dict[str, Course]:
     courses: dict[str, Course] = {}
     async for record in read_compacted(settings, EXPERIMENTS):
         experiment, number, kind = (*(record.key or b"").decode(errors="replace").split("|"), "", "")[:3]
-        if record.partition != partition_of(experiment.encode(), settings.partitions):
+        if kind == REQUESTS or record.partition != partition_of(experiment.encode(), settings.partitions):
             continue  # its owner writes elsewhere
         course = courses.setdefault(experiment, Course(experiment))
         try:

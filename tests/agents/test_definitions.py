@@ -103,7 +103,10 @@ KNEE: dict[str, Any] = {"estimand": "knee", "knee_at_most": 4, "stopping": "fixe
         ({**SIZES, "estimand": "slope"}, "estimand = slope: categories have no order; use contrast"),
         ({**SIZES, **KNEE}, "estimand = knee: categories have no order; use contrast"),
         ({**KNEE, "knee_at_most": None}, "estimand = knee needs knee_at_most: where the hypothesis says that returns"),
-        ({**KNEE, "stopping": "sequential"}, "estimand = knee needs stopping = fixed: its interval is valid at one"),
+        (
+            {**KNEE, "stopping": "sequential"},
+            "estimand = knee needs stopping = fixed and alpha = 0.05: its interval is",
+        ),
         ({"families": ["cubic"]}, "families = ['cubic']: success may follow "),
         ({"missing_quality": "zero"}, "missing_quality = zero is about quality_score, the outcome is success"),
         # the course

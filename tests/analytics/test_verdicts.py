@@ -113,7 +113,7 @@ def test_a_sentence_says_how_much_and_how_sure() -> None:
     """The estimate, what it is the change of, the level, both ends and the runs."""
     found = judge(replace(SEQUENTIAL, alpha=0.1), effect(0.05, 0.25), 0.9, final=False)
     assert found.sentence == (
-        "Success rises by +15.0 points along the line (90 % at any look: +5.0 points to +25.0 points; 600 runs)."
+        "Success rises by 15.0 points along the line (90 % at any look: +5.0 points to +25.0 points; 600 runs)."
     )
     fixed = judge(replace(SEQUENTIAL, stopping="fixed"), effect(-9, 9, one_look=(-0.05, 0.2)), 0.9, final=True)
     assert "Success changes by +0.0 points along the line (95 % at this look: -5.0 points to +20.0 p" in fixed.sentence
@@ -141,7 +141,7 @@ KNEE: Definition = replace(AGENT_COUNT, estimand="knee", knee_at_most=4.0, stopp
 
 def a_knee(value: float, lo: float, hi: float) -> Knee:
     """Make a knee with its interval."""
-    return Knee(value, lo, hi, "a step costs more than it brings", 0.05, 0.0)
+    return Knee(value, lo, hi, "a step costs more than it brings", 0.05, 0.0, supported=True)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +151,11 @@ def a_knee(value: float, lo: float, hi: float) -> Knee:
         (a_knee(8, 6, 8), Verdict.REFUTED, "Later than 4. Returns end at 8 (95 %: 6 to 8)"),
         (a_knee(3, 2, 6), Verdict.UNDETERMINED, "Undetermined: the interval holds 4. Returns end at 3"),
         (a_knee(6, 4, 8), Verdict.UNDETERMINED, "Undetermined: the interval holds 4."),
+        (
+            replace(a_knee(3, 2, 4), supported=False),
+            Verdict.UNDETERMINED,
+            "Undetermined: there are no returns that could end (the gain up to 3 is no more than noise).",
+        ),
         (None, Verdict.UNDETERMINED, "Undetermined: there is no knee to judge (too few runs)."),
     ],
 )
