@@ -9,16 +9,28 @@ import hmac
 import math
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+from msgspec import structs
 from msgspec.structs import replace
 
 from analytics.published import curve_families
 from analytics.task_filter import check_filter, normal_filter
 from models.dimensions import LIVE_OUTCOMES, SIZE_CATEGORIES, Dimension, Outcome
 from models.errors import InvalidExperiment, SettingsError
-from models.experiments import Assignment, Definition, Sealed, Value
+from models.experiments import (
+    ANALYSIS_VERSION,
+    Assignment,
+    Definition,
+    Finding,
+    Notes,
+    RequestsCut,
+    Result,
+    Sealed,
+    StatusRecord,
+    Value,
+)
 
 WHOLE = frozenset({Dimension.AGENT_COUNT, Dimension.ITERATIONS, Dimension.PARALLELISM_LEVEL, Dimension.ATTEMPTS})
 """Dimensions whose values are counts."""
@@ -26,9 +38,14 @@ WHOLE = frozenset({Dimension.AGENT_COUNT, Dimension.ITERATIONS, Dimension.PARALL
 LEAST_SHARE = 0.05
 """Adaptive assignment gives no value a smaller share."""
 
+Record = TypeVar("Record", bound=StatusRecord | Notes | Result | Finding | RequestsCut)
+
 TOKEN = "v1"  # noqa: S105 - the first part of a token
 KNEE_ALPHA = 0.05
 """The interval of a knee is one of 95 %."""
+
+LEAST_ALPHA = 1e-6
+"""Below it quantiles of several intervals together cannot be found."""
 
 LEAST_SECRET = 16
 """Characters that a secret must have."""
@@ -53,6 +70,7 @@ def check_definition(definition: Definition) -> Definition:
         InvalidExperiment: They do not; the message names field, value and rule.
     """
     definition = msgspec.convert(msgspec.to_builtins(definition), Definition)
+    _check_version(definition)
     _check_values(definition)
     check_filter(definition.context_filter)
     check_filter(definition.exclusions, "exclusions")
@@ -140,6 +158,17 @@ def assignment_mac(assignment: Assignment, secret: str) -> str:
     )
 
 
+def outcome_mac(assignment: Assignment, secret: str) -> str:
+    """Bind what became of an assignment to the secret."""
+    return _mac(secret, "outcome", assignment.mac, assignment.run, assignment.expired, assignment.repeats)
+
+
+def with_mac(key: str, record: Record, secret: str) -> Record:
+    """Give a record beside a definition its MAC: nobody without the secret can change it, or move it."""
+    bare = structs.replace(record, mac="")
+    return structs.replace(bare, mac=_mac(secret, "record", key, bare))
+
+
 def assignment_token(assignment: Assignment) -> str:
     """Write the token that the run of an assignment must echo."""
     return f"{TOKEN}.{assignment.assignment_id}.{assignment.mac}"
@@ -181,6 +210,13 @@ def code_version() -> str:
         return version("orchestration-scaling-laws")
     except PackageNotFoundError:
         return "unknown"
+
+
+def _check_version(definition: Definition) -> None:
+    if definition.analysis_version != ANALYSIS_VERSION:
+        raise InvalidExperiment(
+            f"analysis_version = {definition.analysis_version}: this deployment has {ANALYSIS_VERSION}; leave it out"
+        )
 
 
 def _check_values(definition: Definition) -> None:
@@ -232,6 +268,8 @@ def _check_question(definition: Definition) -> None:
 
 
 def _check_course(definition: Definition) -> None:
+    if definition.alpha < LEAST_ALPHA:
+        raise InvalidExperiment(f"alpha = {definition.alpha:g} is below {LEAST_ALPHA:g}: no experiment is that sure")
     planned, floor = definition.planned_per_value, definition.min_samples_per_value
     if planned < floor:
         raise InvalidExperiment(f"planned_per_value = {planned} is below min_samples_per_value = {floor}")

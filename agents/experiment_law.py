@@ -10,6 +10,7 @@ import numpy as np
 from agents.definitions import numeric
 from agents.experiment_records import Snapshot, moment
 from agents.fitting import fitting_of
+from analytics.arm_means import ADJUSTABLE
 from analytics.laws import EXPLORATORY_RUNS, explained
 from analytics.published import Fitting
 from analytics.rows import fit_rows
@@ -32,7 +33,7 @@ def experiment_law(snapshot: Snapshot, settings: Settings, now: float) -> Law:
         now: The time, seconds since the epoch.
 
     Raises:
-        NotEnoughData: No run has been measured yet.
+        NotEnoughData: No run has been measured yet, or runs are not independent.
     """
     context = f"experiment={snapshot.sealed.definition.experiment_id}"
     return _law(snapshot, snapshot.assignments, settings, _heading(snapshot, settings, now, context, TIER))
@@ -42,7 +43,8 @@ def context_laws(snapshot: Snapshot, settings: Settings, now: float) -> list[Law
     """Fit the laws of the contexts that an experiment speaks for: all of whose tasks take part in it.
 
     An experiment on tasks of medium complexity and above speaks for the contexts of those bands, not for a project with
-    easy tasks too. A context needs 30 runs at each of two values.
+    easy tasks too. A context needs 30 runs at each of two values, drawn without regard to outcomes and to the time:
+    others are not independent, and a law takes them as if they were.
 
     Args:
         snapshot: The experiment.
@@ -50,7 +52,9 @@ def context_laws(snapshot: Snapshot, settings: Settings, now: float) -> list[Law
         now: As there.
     """
     tier = law_tier(snapshot.sealed.definition)
-    laws = []
+    laws: list[Law] = []
+    if snapshot.sealed.definition.assignment not in ADJUSTABLE:
+        return laws
     for context in contexts_spoken_for(snapshot):
         inside = [each for each in snapshot.assignments if context in each.contexts]
         try:
@@ -76,8 +80,8 @@ def law_tier(definition: Definition) -> str:
 
 def _law(snapshot: Snapshot, assignments: Sequence[Assignment], settings: Settings, heading: "SnapshotHeading") -> Law:
     definition, fitting = snapshot.sealed.definition, fitting_of(settings)
-    rows = rows_of(assignments, definition, definition.outcome).seen()
-    cost_rows = rows_of(assignments, definition, Outcome.TOTAL_COST).seen()
+    rows = _independent(rows_of(assignments, definition, definition.outcome).seen(), definition)
+    cost_rows = _independent(rows_of(assignments, definition, Outcome.TOTAL_COST).seen(), definition)
     cost = None
     if definition.outcome is not Outcome.TOTAL_COST and len(cost_rows.y):
         cost = _fitted(cost_rows, definition, Outcome.TOTAL_COST, fitting, None, heading).published
@@ -86,6 +90,22 @@ def _law(snapshot: Snapshot, assignments: Sequence[Assignment], settings: Settin
     own = replace(fitting, families=tuple(definition.families))
     law = _fitted(rows, definition, definition.outcome, own, cost, heading)
     return explained(msgspec.structs.replace(law, evidence="randomised"))
+
+
+def _independent(rows: TrialRows, definition: Definition) -> TrialRows:
+    """Give rows that are independent, as a law takes them: runs, or the means of a switchback's time blocks.
+
+    Raises:
+        NotEnoughData: There are none: adaptive draws look at outcomes, and shares of success are no successes.
+    """
+    if definition.assignment in ADJUSTABLE:
+        return rows
+    if definition.assignment == "switchback" and definition.outcome is not Outcome.SUCCESS:
+        return rows.by_cluster()
+    raise NotEnoughData(
+        f"a law takes runs as independent, which those of assignment = {definition.assignment} are not: effect and "
+        "contrasts are what holds"
+    )
 
 
 def _fitted(  # noqa: PLR0917 - what a law is fitted from
@@ -130,11 +150,14 @@ class SnapshotHeading(TypedDict):
 def _heading(snapshot: Snapshot, settings: Settings, now: float, context: str, tier: str) -> SnapshotHeading:
     return SnapshotHeading(
         context=context,
-        sources=[f"experiment {snapshot.sealed.definition.experiment_id}"],
+        sources=[
+            f"experiment {snapshot.sealed.definition.experiment_id}",
+            *(["means of time blocks"] if snapshot.sealed.definition.assignment == "switchback" else []),
+        ],
         lineage={},
         settings_hash=settings.validation_hash,
         fitted_at=moment(now),
         tier=tier,
-        version=1 if snapshot.previous is None else snapshot.previous.look + 1,
+        version=snapshot.look,
         epoch=snapshot.sealed.version,
     )

@@ -20,6 +20,7 @@ NEXT_STEPS: Mapping[str, str] = {
     "planned": "Read the report. If it is undetermined, its detectable effect says what a larger experiment needs.",
     "budget": "Read the report. To go on, start a new experiment with a larger budget.",
     "sample_ratio": "Find out why some values lose runs (time-outs, crashes, filters), mend it, and start again.",
+    "loss": "Find out why so many assignments lead to no outcome; the report says at which values.",
     "stopped": "Read the report: what was ended by hand is exploratory. Start a new experiment to confirm it.",
     "tampering": "Find out who writes to scaling.experiments (verify names what was changed). Start a new experiment.",
 }
@@ -37,12 +38,18 @@ class Snapshot:
     finding: Finding | None
     deviations: tuple[str, ...]
     final: bool
+    looks_before: int = 0
+
+    @property
+    def look(self) -> int:
+        """Number the next look: on from the last one, and from those at earlier versions."""
+        return 1 + (self.looks_before if self.previous is None else max(self.previous.look, self.looks_before))
 
 
 def content_of(result: Result) -> Result:
     """Leave out of a result what differs although it says the same: when it was worked out, and at which look."""
     law = None if result.law is None else replace(result.law, version=0, fitted_at="")
-    return replace(result, analysed_at="", look=0, law=law)
+    return replace(result, analysed_at="", look=0, law=law, mac="")
 
 
 def finding_of(sealed: Sealed, result: Result) -> Finding:
@@ -89,18 +96,22 @@ def moment(now: float) -> str:
 
 
 def changed_fields(old: Any, new: Any) -> list[str]:  # noqa: ANN401 - two definitions
-    """Name the fields in which two definitions differ, with both values."""
+    """Name the fields in which two definitions differ, with both values, cut where they are long."""
     before, after = msgspec.to_builtins(old), msgspec.to_builtins(new)
-    return [f"{name} {before[name]!r} -> {after[name]!r}" for name in before if before[name] != after[name]]
+    return [f"{name} {before[name]!r:.200} -> {after[name]!r:.200}" for name in before if before[name] != after[name]]
 
 
-def difference(sealed: Sealed, found: bytes | None) -> str:
-    """Say how a record of the topic differs from the version that was sealed."""
-    if found is None:
-        return "the sealed definition was deleted"
+def read_sealed(value: bytes | None) -> Sealed | None:
+    """Read a sealed version, or None where it is none."""
     try:
-        other = msgspec.json.decode(found, type=Sealed)
+        return msgspec.json.decode(value or b"", type=Sealed)
     except UNREADABLE:
-        return "the sealed definition was replaced by something unreadable"
+        return None
+
+
+def difference(sealed: Sealed, other: Sealed | None, *, gone: bool = False) -> str:
+    """Say how a record differs from the version that was sealed; `gone` says that it is a tombstone."""
+    if other is None:
+        return f"the sealed definition was {'deleted' if gone else 'replaced by something unreadable'}"
     changes = changed_fields(sealed.definition, other.definition)
     return "the sealed definition was changed: " + ("; ".join(changes) or "its seal, not its fields")

@@ -10,9 +10,17 @@ from scipy.special import ndtr, ndtri
 
 from agents.definitions import code_version, numeric
 from agents.experiment_law import experiment_law
-from agents.experiment_records import Snapshot, moment
-from analytics.arm_means import ADJUSTABLE, arm_means, contrasts_of, effect_of
+from agents.experiment_records import NEXT_STEPS, Snapshot, moment
+from analytics.arm_means import (
+    ADJUSTABLE,
+    arm_means,
+    contrasts_of,
+    effect_of,
+    effect_weights,
+    planned_information,
+)
 from analytics.arm_results import arm_results
+from analytics.confidence_sequences import confidence_sequence
 from analytics.moments import Ints
 from analytics.one_look_tests import omnibus_test, trend_test
 from analytics.power_analysis import POWER
@@ -83,15 +91,16 @@ def analyse(snapshot: Snapshot, settings: Settings, now: float) -> Result:
     rows = rows_of(snapshot.assignments, definition, definition.outcome)
     analysis = Analysis(snapshot, settings, now, rows, {})
     arms = arm_results(snapshot.assignments, rows, definition)
-    carried = previous if previous is not None and _burnt_in(previous, definition) else None
+    carried = previous if previous is not None and _carries(previous, snapshot) else None
     before = None if carried is None else carried.unadjusted or carried.effect
     unadjusted = analysis.attempt("effect", lambda: _effect(rows, definition, definition.outcome, before))
     effect, saved = _headline(analysis, unadjusted, None if carried is None else carried.effect)
     law = analysis.attempt("law", lambda: experiment_law(snapshot, settings, now))
     power = None if effect is None else _power(definition, effect)
-    deviations = _deviations(analysis)
     judgement = _judge(analysis, arms, effect, law, power)
     ratios = _sample_ratios(analysis)
+    alarms = [told_alarm(ratio) for ratio in ratios if ratio.alarm]
+    deviations = [*_deviations(analysis), *alarms]
     runs = [each.run for each in snapshot.assignments if each.run is not None]
     return Result(
         experiment_id=definition.experiment_id,
@@ -103,8 +112,8 @@ def analyse(snapshot: Snapshot, settings: Settings, now: float) -> Result:
         deviations=deviations,
         verdict=judgement.verdict,
         sentence=judgement.sentence,
-        next_step=snapshot.status.next_step,
-        look=1 if previous is None else previous.look + 1,
+        next_step=NEXT_STEPS["sample_ratio"] if alarms else snapshot.status.next_step,
+        look=snapshot.look,
         runs=len(runs),
         arms=arms,
         contrasts=analysis.attempt("contrasts", lambda: _contrasts(analysis)) or [],
@@ -123,15 +132,33 @@ def analyse(snapshot: Snapshot, settings: Settings, now: float) -> Result:
         unpriced=sum(run.total_cost is None for run in runs),
         repeats=sum(len(each.repeats) for each in snapshot.assignments),
         unproven=len(snapshot.notes.unproven),
+        corrections=snapshot.notes.corrections,
         code_version=code_version(),
         data=_data(analysis),
         missing=analysis.missing,
     )
 
 
-def _burnt_in(result: Result, definition: Definition) -> bool:
-    """Tell whether every value had its least number of runs: from then on estimates count as normal."""
-    return all(arm.measured >= definition.min_samples_per_value for arm in result.arms)
+def _carries(previous: Result, snapshot: Snapshot) -> bool:
+    """Tell whether what was ruled out before stays ruled out.
+
+    It does from when every value has its least number of runs, so that estimates count as normal, and until a run is
+    corrected: looks at data that were wrong are no looks at these.
+    """
+    floor = snapshot.sealed.definition.min_samples_per_value
+    burnt_in = all(arm.measured >= floor for arm in previous.arms)
+    return burnt_in and previous.corrections == snapshot.notes.corrections
+
+
+def ratio_alarm(result: Result) -> str | None:
+    """Say which sample-ratio alarm a result has, or None where it has none."""
+    alarm = next((ratio for ratio in result.sample_ratio if ratio.alarm), None)
+    return None if alarm is None else told_alarm(alarm)
+
+
+def told_alarm(alarm: SampleRatio) -> str:
+    """Write a sample-ratio alarm."""
+    return f"sample ratio mismatch among {alarm.stage} runs: {alarm.counts}, e-value {alarm.e_value:.3g}"
 
 
 def _effect(
@@ -267,9 +294,11 @@ def _detectable(definition: Definition, effect: Effect) -> float:
 
 
 def _reach(definition: Definition, effect: Effect) -> float:
-    """Give how many standard errors an effect must lie from zero to be seen."""
+    """Give how many standard errors an effect must lie from zero to be seen at this look."""
     if definition.stopping == "sequential":
-        return (effect.anytime_hi - effect.anytime_lo) / 2 / effect.estimate.se
+        weights, _ = effect_weights(definition)
+        tuned = planned_information(definition, definition.outcome, weights)
+        return float(confidence_sequence(0.0, effect.estimate.se, tuned, definition.alpha)[1]) / effect.estimate.se
     return (effect.estimate.hi - effect.estimate.lo) / 2 / effect.estimate.se
 
 

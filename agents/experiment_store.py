@@ -7,16 +7,19 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
-from agents.definitions import assignment_mac, same_mac, sealed_truly
-from agents.experiment_records import NEXT_STEPS, UNREADABLE, changed_fields, difference
+from agents.definitions import assignment_mac, check_definition, outcome_mac, same_mac, sealed_truly, with_mac
+from agents.experiment_records import NEXT_STEPS, UNREADABLE, changed_fields, difference, read_sealed
 from agents.flush import Flush, Record
 from agents.trial import Trial
+from models.errors import InvalidExperiment
 from models.experiments import Assignment, Draft, Finding, Notes, RequestsCut, Result, Sealed, Status, StatusRecord
 from models.topics import ASSIGNMENTS_TABLE, EXPERIMENTS_TABLE
 
 MOST_UNPROVEN = 1000
 MOST_TAMPERING = 100
+LONGEST_NUMBER = 9
 
+BESIDE = frozenset({"status", "result", "notes", "finding"})
 CUT, REQUESTS = "cut", "requests"
 """The parts of the key of the cut; no kind of record about an experiment is called requests."""
 
@@ -27,7 +30,8 @@ encode = msgspec.json.Encoder().encode
 class ExperimentStore:
     """Drafts and trials by experiment; every change is kept for the next flush.
 
-    `cut` says which requests are in: those are not carried out again.
+    `lost` are experiments of which records are there, but no definition any more. `cut` says which requests are in:
+    those are not carried out again.
 
     Args:
         secret: What seals and tokens are checked with.
@@ -36,6 +40,7 @@ class ExperimentStore:
     def __init__(self, secret: str) -> None:
         self.drafts: dict[str, Draft] = {}
         self.versions: dict[str, list[Trial]] = {}
+        self.lost: set[str] = set()
         self.cut = RequestsCut()
         self._secret = secret
         self._tables: dict[str, dict[bytes, bytes | None]] = {EXPERIMENTS_TABLE: {}, ASSIGNMENTS_TABLE: {}}
@@ -51,10 +56,11 @@ class ExperimentStore:
         for name, value in sorted(tables[EXPERIMENTS_TABLE].items()):
             try:
                 self._load_record(name.decode(), value, tables[EXPERIMENTS_TABLE])
-            except UNREADABLE as error:
+            except (*UNREADABLE, InvalidExperiment) as error:
                 log.warning("record not believed", key=name.decode(errors="replace"), reason=str(error))
         for versions in self.versions.values():
             versions.sort(key=lambda trial: trial.sealed.version)
+        self._find_lost(tables[EXPERIMENTS_TABLE])
         for name, value in tables[ASSIGNMENTS_TABLE].items():
             self._load_assignment(name.decode(errors="replace"), value)
 
@@ -79,13 +85,19 @@ class ExperimentStore:
 
     def put(self, trial: Trial, assignment: Assignment) -> None:
         """Keep an assignment of a trial, new or changed."""
+        assignment = replace(assignment, outcome_mac=outcome_mac(assignment, self._secret))
         trial.put(assignment)
         name = f"{assignment.experiment_id}|{assignment.assignment_id}".encode()
         self._tables[ASSIGNMENTS_TABLE][name] = encode(assignment)
 
-    def keep(self, trial: Trial, kind: str, record: msgspec.Struct) -> None:
-        """Keep a record of a trial: definition, status, result, notes or finding."""
-        self._tables[EXPERIMENTS_TABLE][f"{trial.name}|{kind}".encode()] = encode(record)
+    def keep_definition(self, trial: Trial) -> None:
+        """Keep the sealed definition of a trial."""
+        self._tables[EXPERIMENTS_TABLE][f"{trial.name}|definition".encode()] = encode(trial.sealed)
+
+    def keep(self, trial: Trial, kind: str, record: StatusRecord | Notes | Result | Finding) -> None:
+        """Keep a record of a trial under its MAC: status, result, notes or finding."""
+        key = f"{trial.name}|{kind}"
+        self._tables[EXPERIMENTS_TABLE][key.encode()] = encode(with_mac(key, record, self._secret))
 
     def set_status(self, trial: Trial, status: StatusRecord) -> None:
         """Give a trial a new status."""
@@ -101,25 +113,42 @@ class ExperimentStore:
             return
         self.set_notes(trial, replace(trial.notes, unproven={**known, run: reason}))
 
+    def note_correction(self, trial: Trial) -> None:
+        """Count a joined run that was replaced by another revision: what was seen before no longer holds."""
+        self.set_notes(trial, replace(trial.notes, corrections=trial.notes.corrections + 1))
+
     def suspect(self, key: str, found: bytes | None) -> bool:
         """Compare a record of scaling.experiments with what was written; a foreign definition is noted and undone.
+
+        Where this owner has itself begun from a foreign record, the true one takes its place.
 
         Returns:
             Whether it was foreign.
         """
         experiment, number, kind = (*key.split("|"), "", "")[:3]
-        trial = self.trial(experiment, int(number)) if number.isdecimal() else None
-        if trial is None or kind != "definition" or found == encode(trial.sealed):
+        versions = self.versions.get(experiment)
+        if not versions or kind != "definition" or not number.isdecimal() or len(number) > LONGEST_NUMBER:
             return False
-        self._suspect(trial, f"version {number}: {difference(trial.sealed, found)}")
-        self.keep(trial, "definition", trial.sealed)
+        trial, other = self.trial(experiment, int(number)), read_sealed(found)
+        if trial is None:
+            self._suspect(versions[-1], f"version {number}: somebody else wrote one")
+            return True
+        if other == trial.sealed:
+            return False
+        if other is not None and sealed_truly(other, self._secret) and not sealed_truly(trial.sealed, self._secret):
+            other, trial.sealed = trial.sealed, other
+            self._suspect(trial, f"version {number}: {difference(trial.sealed, other)}")
+        else:
+            self._suspect(trial, f"version {number}: {difference(trial.sealed, other, gone=found is None)}")
+        self.keep_definition(trial)
         return True
 
     def pass_requests(self, partition: int, cut: RequestsCut) -> None:
         """Note that all requests up to a cut are in; it is written with what they changed, if they changed anything."""
         self.cut = cut
         if any(self._tables.values()):
-            self._tables[EXPERIMENTS_TABLE][f"{CUT}|{partition}|{REQUESTS}".encode()] = encode(self.cut)
+            key = f"{CUT}|{partition}|{REQUESTS}"
+            self._tables[EXPERIMENTS_TABLE][key.encode()] = encode(with_mac(key, cut, self._secret))
 
     def drain(self) -> Flush:
         """Take everything that changed since the last drain."""
@@ -161,11 +190,15 @@ class ExperimentStore:
 
         Raises:
             ValueError: The key is not that of its record.
+            InvalidExperiment: The definition bears no true seal, and breaks a rule.
             msgspec.MsgspecError: The record cannot be read.
         """
         experiment, number, kind = name.split("|")
         if (experiment, kind) == (CUT, REQUESTS):
-            self.cut = msgspec.json.decode(value, type=RequestsCut)
+            cut = msgspec.json.decode(value, type=RequestsCut)
+            if not self._truly(name, cut):
+                raise ValueError("it was not written by this deployment")
+            self.cut = cut
         elif kind == "draft":
             draft = msgspec.json.decode(value, type=Draft)
             if (draft.definition.experiment_id, "0") != (experiment, number):
@@ -175,6 +208,9 @@ class ExperimentStore:
             sealed = msgspec.json.decode(value, type=Sealed)
             if (sealed.definition.experiment_id, str(sealed.version)) != (experiment, number):
                 raise ValueError(f"the definition is version {sealed.version} of {sealed.definition.experiment_id}")
+            if not sealed_truly(sealed, self._secret):
+                # Nobody has checked it: what breaks a rule could not be analysed.
+                check_definition(sealed.definition)
             self._load_version(sealed, table)
 
     def _load_version(self, sealed: Sealed, table: Mapping[bytes, bytes]) -> None:
@@ -184,10 +220,14 @@ class ExperimentStore:
         def read(kind: str, what: type[Any]) -> Any:  # noqa: ANN401 - as the type says
             stored = table.get(f"{experiment}|{number}|{kind}".encode())
             try:
-                return None if stored is None else msgspec.json.decode(stored, type=what)
+                record = None if stored is None else msgspec.json.decode(stored, type=what)
             except UNREADABLE:
                 problems.append(f"the {kind} was replaced by something unreadable")
                 return None
+            if record is not None and not self._truly(f"{experiment}|{number}|{kind}", record):
+                problems.append(f"the {kind} was not written by this deployment")
+                return None
+            return record
 
         reason, step = "its status was lost", NEXT_STEPS["tampering"]
         lost = StatusRecord(experiment, number, Status.STOPPED, sealed.sealed_at, reason, step)
@@ -209,6 +249,21 @@ class ExperimentStore:
         for what in problems:
             self._suspect(trial, f"version {number}: {what}")
 
+    def _find_lost(self, table: Mapping[bytes, bytes]) -> None:
+        """Find the versions whose records stand without their definition: somebody has deleted or replaced it."""
+        for name in table:
+            experiment, number, kind = (*name.decode(errors="replace").split("|"), "", "")[:3]
+            if kind not in BESIDE or not number.isdecimal() or len(number) > LONGEST_NUMBER:
+                continue
+            if self.trial(experiment, int(number)) is None and experiment not in self.lost:
+                log.error("tampering", experiment=f"{experiment}|{number}", what="its sealed definition is gone")
+                self.lost.add(experiment)
+                for trial in self.versions.get(experiment, [])[-1:]:
+                    self._suspect(trial, f"version {number}: the sealed definition was deleted")
+
+    def _truly(self, key: str, record: Any) -> bool:  # noqa: ANN401 - any record with a MAC
+        return same_mac(with_mac(key, record, self._secret).mac, record.mac)
+
     def _load_assignment(self, name: str, value: bytes) -> None:
         try:
             assignment = msgspec.json.decode(value, type=Assignment)
@@ -225,5 +280,9 @@ class ExperimentStore:
         elif assignment.value not in owner.sealed.definition.values_tested:
             # Its MAC is true, so it is the definition that was changed.
             self._suspect(owner, f"assignment {name} has the value {assignment.value}, which is not tested")
+        elif len(assignment.propensities) != len(owner.sealed.definition.values_tested):
+            self._suspect(owner, f"assignment {name} was drawn from {len(assignment.propensities)} values")
         else:
             owner.put(assignment)
+            if not same_mac(outcome_mac(assignment, self._secret), assignment.outcome_mac):
+                self._suspect(owner, f"what became of assignment {name} was not written by this deployment")

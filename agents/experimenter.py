@@ -23,11 +23,13 @@ from agents.definitions import (
 )
 from agents.experiment_law import contexts_spoken_for, law_tier
 from agents.experiment_records import NEXT_STEPS, UNREADABLE, Snapshot, content_of, finding_of, moment
+from agents.experiment_results import ratio_alarm
 from agents.experiment_store import ExperimentStore, encode
 from agents.flush import Record
-from agents.outcome_events import joined_run, unproven
+from agents.outcome_events import corrected, joined_run, unproven
 from agents.trial import Refused, Trial
 from analytics.partitions import partition_of
+from analytics.verdicts import ends_early
 from models.errors import InvalidEvent, InvalidExperiment
 from models.events import RunEvent
 from models.experiments import (
@@ -141,6 +143,8 @@ class Experimenter:
         if changed is not None:
             self.counts.joined += 1
             self.store.put(trial, changed)
+            if corrected(assignment.run, changed.run):
+                self.store.note_correction(trial)
 
     def tick(self, now: float) -> None:
         """Expire assignments without an outcome, and end experiments that have all they wanted or may spend."""
@@ -153,11 +157,16 @@ class Experimenter:
             if trial.notes.tampering:
                 self._end(trial, Status.STOPPED, f"tampering: {trial.notes.tampering[0]}", "tampering", now)
             elif trial.sufficient():
-                reason = f"every value has its {definition.planned_per_value} assignments"
-                self._end(trial, Status.COMPLETED, reason, "planned", now)
+                # Whatever the budget: it is spoken for by the plan, unless a place is lost.
+                if not trial.pending:
+                    reason = f"every value has its {definition.planned_per_value} assignments"
+                    self._end(trial, Status.COMPLETED, reason, "planned", now)
             elif trial.exhausted():
                 reason = f"the budget is used up: {sum(trial.counts)} runs, {trial.dollars:.2f} dollars"
                 self._end(trial, Status.COMPLETED, reason, "budget", now)
+            elif trial.lossy():
+                reason = f"{len(trial.assignments)} assignments led to only {sum(trial.counts)} runs"
+                self._end(trial, Status.STOPPED, reason, "loss", now)
 
     def snapshots(self) -> list[Snapshot]:
         """Take what must be analysed: the trials that have changed since their last result."""
@@ -178,9 +187,16 @@ class Experimenter:
                     trial.finding,
                     tuple(self.store.deviations(trial)),
                     final=over and trial.pending == 0 and trial.finding is None,
+                    looks_before=self._looks_before(trial),
                 )
             )
         return taken
+
+    def _looks_before(self, trial: Trial) -> int:
+        """Count the looks at earlier versions: laws are numbered on from them."""
+        versions = self.store.versions[trial.sealed.definition.experiment_id]
+        earlier = [each.result for each in versions if each.sealed.version < trial.sealed.version]
+        return max((result.look for result in earlier if result is not None), default=0)
 
     def conclude(self, snapshot: Snapshot, result: Result, now: float, laws: Sequence[Law] = ()) -> None:
         """Publish a result and its laws, and end the experiment where it says so.
@@ -208,11 +224,10 @@ class Experimenter:
             self._publish_laws(snapshot, result, laws)
         if not trial.running:
             return
-        alarm = next((ratio for ratio in result.sample_ratio if ratio.alarm), None)
+        alarm = ratio_alarm(result)
         if alarm is not None:
-            reason = f"sample ratio mismatch among {alarm.stage} runs: {alarm.counts}, e-value {alarm.e_value:.3g}"
-            self._end(trial, Status.STOPPED, reason, "sample_ratio", now)
-        elif definition.stopping == "sequential" and result.verdict is not Verdict.UNDETERMINED:
+            self._end(trial, Status.STOPPED, alarm, "sample_ratio", now)
+        elif definition.stopping == "sequential" and ends_early(definition, result.effect, result.verdict):
             cause = "effect" if result.verdict is Verdict.SUPPORTED else "futility"
             self._end(trial, Status.COMPLETED, f"{cause}: {result.sentence}", cause, now)
 
@@ -222,7 +237,7 @@ class Experimenter:
             return  # the law of a later version stands under the same id
         for law in ([] if result.law is None else [result.law]) + list(laws):
             self.store.publish(Record(LAWS, 0, law.law_id.encode(), encode(law)))
-        if snapshot.notes.tampering or any(ratio.alarm for ratio in result.sample_ratio):
+        if snapshot.notes.tampering or ratio_alarm(result) is not None:
             definition = snapshot.sealed.definition
             for context in contexts_spoken_for(snapshot):
                 name = law_id(context, definition.dimension_tested, definition.outcome, law_tier(definition))
@@ -297,6 +312,7 @@ class Experimenter:
         experiment = definition.experiment_id
         if experiment in self.store.versions:
             raise InvalidExperiment(f"experiment {experiment} was started: amend it, or choose another id")
+        self._check_lost(experiment)
         known = self.store.drafts.get(experiment)
         if known is None and len(self.store.drafts) + len(self.store.versions) >= MOST_EXPERIMENTS:
             raise InvalidExperiment(f"this partition has {MOST_EXPERIMENTS} experiments: reuse a draft")
@@ -306,6 +322,12 @@ class Experimenter:
             )
         self.store.keep_draft(Draft(definition, moment(now), request.by))
         return Reply(request.request_id, experiment, version=0, status=Status.DRAFT, message=f"drafted {experiment}")
+
+    def _check_lost(self, experiment: str) -> None:
+        if experiment in self.store.lost:
+            raise InvalidExperiment(
+                f"experiment {experiment} was started, and its definition is gone: choose another id"
+            )
 
     def _start(self, request: StartRequest, now: float) -> Reply:
         experiment = request.experiment_id
@@ -317,6 +339,7 @@ class Experimenter:
                 )
             message = f"{experiment} runs already"
         else:
+            self._check_lost(experiment)
             draft = self.store.drafts.get(experiment)
             if draft is None:
                 raise Refused("unknown", f"there is no draft of {experiment}: create it first")
@@ -381,7 +404,7 @@ class Experimenter:
         )
         trial = Trial(sealed, status, self._secret)
         self.store.versions.setdefault(experiment, []).append(trial)
-        self.store.keep(trial, "definition", sealed)
+        self.store.keep_definition(trial)
         self.store.set_status(trial, status)
         return trial
 

@@ -12,7 +12,7 @@ class Registered:
     """A finding with its place in the ledger.
 
     `level` is what its p must not exceed for the effect to stand among all experiments; None for an exploratory
-    finding, which claims nothing and spends nothing.
+    finding, which claims nothing.
     """
 
     finding: Finding
@@ -29,7 +29,9 @@ def registered(findings: Sequence[Finding]) -> list[Registered]:
     ledger, found = Ledger(), list[Registered]()
     for finding in findings:
         if finding.label is Label.EXPLORATORY:
+            # It claims nothing, but it takes its place: else whoever stops what does not look good tries without limit.
             found.append(Registered(finding, None))
+            ledger, _ = ledger.test(1.0)
             continue
         found.append(Registered(finding, ledger.level))
         ledger, _ = ledger.test(finding.p)

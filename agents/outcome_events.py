@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from msgspec import structs
+
 from agents.decode import complexity, field, params_field, text_field
 from agents.definitions import assignment_named, same_mac
 from analytics.task_filter import matches
@@ -59,6 +61,13 @@ def unproven(event: RunEvent, assignment: Assignment | None) -> str | None:
         f"the token is that of run {unit}": kind == "run" and event.agent_run_id != unit,
     }
     return next((reason for reason, holds in wrong.items() if holds), None)
+
+
+def corrected(before: Joined | None, after: Joined | None) -> bool:
+    """Tell whether a joined run was replaced by one that an analysis reads differently."""
+    if before is None or after is None:
+        return False
+    return structs.replace(before, order=after.order, completed_at=after.completed_at) != after
 
 
 def actual_value(event: RunEvent, definition: Definition) -> Value | None:

@@ -28,6 +28,12 @@ LEAST_SEEN = 5
 
 MOST_REPEATS = 100
 
+MOST_GIVEN = 3
+"""Assignments given out at the most, as a multiple of the plan."""
+
+FIRST_UNPRICED = 3
+"""Assignments for each value that a budget in dollars allows before any run has told its cost."""
+
 
 class Refused(Exception):  # noqa: N818 - the answer, not a mistake
     """There is no assignment; `kind` says why in a word, the message in a sentence."""
@@ -121,21 +127,42 @@ class Trial:
         self.dirty = True
 
     def sufficient(self) -> bool:
-        """Tell whether every value has its planned number of assignments."""
+        """Tell whether every value has its planned number of assignments, those that may still expire among them."""
         planned = self.sealed.definition.planned_per_value
         if self.sealed.definition.assignment in {"neyman", "thompson"}:
             return sum(self.counts) >= planned * len(self.counts)
         return min(self.counts) >= planned
 
     def exhausted(self) -> bool:
-        """Tell whether the budget is used up; what is under way counts at the mean price so far."""
+        """Tell whether the budget is used up; what is under way, or tells no cost, counts at the expected price."""
         definition = self.sealed.definition
-        if definition.budget_runs is not None and sum(self.counts) >= definition.budget_runs:
+        if definition.budget_runs is not None and len(self.assignments) >= definition.budget_runs:
             return True
-        if definition.budget_dollars is None:
+        return definition.budget_dollars is not None and self.committed >= definition.budget_dollars
+
+    def lossy(self) -> bool:
+        """Tell whether so many assignments led to nothing that the plan will not be reached."""
+        definition = self.sealed.definition
+        return len(self.assignments) >= MOST_GIVEN * definition.planned_per_value * len(definition.values_tested)
+
+    @property
+    def price(self) -> float:
+        """Give what a run is expected to cost: what was foretold, or the mean price so far where that is more."""
+        known = self.dollars / len(self._dollars) if self._dollars else 0.0
+        return max(self.sealed.definition.run_dollars or 0.0, known)
+
+    @property
+    def committed(self) -> float:
+        """Sum what the runs have cost, and may cost as far as they have not told."""
+        expired = len(self.assignments) - sum(self.counts)
+        return self.dollars + self.price * (len(self.assignments) - len(self._dollars) - expired)
+
+    def _priceless(self) -> bool:
+        """Tell whether a budget in dollars has to wait for the first runs to tell what a run costs."""
+        definition = self.sealed.definition
+        if definition.budget_dollars is None or self.price > 0:
             return False
-        price = self.dollars / len(self._dollars) if self._dollars else 0.0
-        return self.dollars + price * self.pending >= definition.budget_dollars
+        return sum(self.counts) >= FIRST_UNPRICED * len(definition.values_tested)
 
     def known(self, unit: str) -> Assignment | None:
         """Give the assignment that a unit has, if it has one."""
@@ -173,6 +200,8 @@ class Trial:
             raise Refused("sufficient", f"every value has its {definition.planned_per_value} assignments")
         if self.exhausted():
             raise Refused("budget", "the experiment's budget is used up")
+        if self._priceless():
+            raise Refused("budget", "the first runs have yet to tell what a run costs: run without, and ask again")
         drawn = self._draw(task, scale, now)
         made = Assignment(
             experiment_id=definition.experiment_id,

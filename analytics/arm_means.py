@@ -60,6 +60,13 @@ class ArmMeans:
         """Give the variance of each mean. [m]."""
         return np.diag(self.covariance)
 
+    def estimates(self, level: float) -> list[Estimate]:
+        """Give each mean with its interval for one look."""
+        se = np.sqrt(self.variance) * self.stretch
+        half = z_quantile(level) * se
+        columns = (self.mean, se, self.mean - half, self.mean + half)
+        return [Estimate(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+
 
 def arm_means(rows: TrialRows, definition: Definition, outcome: Outcome, *, adjusted: bool = False) -> ArmMeans:
     """Estimate the mean outcome at each value, as the assignment demands.

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from msgspec.structs import replace
 
 from analytics.arm_means import ADJUSTABLE, arm_means
 from analytics.confidence_sequences import confidence_sequence, proportion_sequence
@@ -30,15 +31,29 @@ def arm_results(assignments: Sequence[Assignment], rows: TrialRows, definition: 
     by_value: dict[int, list[Assignment]] = {place: [] for place in range(len(definition.values_tested))}
     for each in assignments:
         by_value[definition.values_tested.index(each.value)].append(each)
+    means = None
+    if definition.assignment not in ADJUSTABLE:
+        try:
+            means = arm_means(rows, definition, definition.outcome)
+        except NotEnoughData:
+            means = None  # the reason stands under `effect`
     adjusted = None
     if definition.adjust_for_complexity and definition.assignment in ADJUSTABLE:
         try:
             adjusted = arm_means(rows, definition, definition.outcome, adjusted=True).mean
         except NotEnoughData:
             adjusted = None  # the reason stands under `effect`
-    return [
+    arms = [
         _arm(definition, place, by_value[place], None if adjusted is None else float(adjusted[place]))
         for place in by_value
+    ]
+    if definition.assignment in ADJUSTABLE:
+        return arms
+    # Runs that are not independent have no interval of their own: that of the means as they were estimated stands.
+    told = [None] * len(arms) if means is None else means.estimates(1 - definition.alpha)
+    return [
+        replace(arm, mean=mean, anytime_lo=None, anytime_hi=None, per_protocol=None)
+        for arm, mean in zip(arms, told, strict=True)
     ]
 
 

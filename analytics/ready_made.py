@@ -54,6 +54,7 @@ PARALLELISM = Definition(
     minimum_effect=0.3,
     planned_per_value=300,
     assignment="switchback",
+    washout_seconds=300,
     secondary_outcomes=[Outcome.SUCCESS, Outcome.QUALITY_SCORE],
 )
 

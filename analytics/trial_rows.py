@@ -51,6 +51,23 @@ class TrialRows:
             self.batch[kept],
         )
 
+    def by_cluster(self) -> "TrialRows":
+        """Put the mean of each cluster's rows of a value in their place; a mean complies if all its rows do."""
+        keys, first, place = np.unique(
+            np.stack((self.arm, self.cluster)), axis=1, return_index=True, return_inverse=True
+        )
+        place = place.reshape(-1)
+        count = np.bincount(place).astype(np.float64)
+        return TrialRows(
+            arm=keys[0],
+            y=np.bincount(place, self.y) / count,
+            complexity=np.bincount(place, self.complexity) / count,
+            complied=np.bincount(place, ~self.complied) == 0,
+            cluster=keys[1],
+            propensities=self.propensities[first],
+            batch=self.batch[first],
+        )
+
     def seen(self) -> "TrialRows":
         """Keep the rows whose outcome was measured."""
         return self.where(~np.isnan(self.y))

@@ -11,6 +11,9 @@ from models.dimensions import LESS_IS_BETTER, Outcome
 from models.experiments import ArmResult, Definition, Effect, Verdict
 from models.laws import Knee
 
+LARGEST_LN = 300.0
+"""Changes are told up to here: e to it is finite."""
+
 SUBJECTS = {
     Outcome.SUCCESS: "success",
     Outcome.QUALITY_SCORE: "quality",
@@ -54,13 +57,34 @@ def judge(definition: Definition, effect: Effect, power: float | None, *, final:
     if ruled_out and there:
         return Judgement(Verdict.REFUTED, f"An effect, but smaller than {size}. {told}{seen}")
     if ruled_out:
-        harm = (definition.direction == "increase" and hi < 0) or (definition.direction == "decrease" and lo > 0)
-        what = "The opposite of what was expected" if harm else f"No effect larger than {size}"
+        what = f"No effect larger than {size}"
+        if opposite(definition, lo, hi):
+            what = "The opposite of what was expected"
+        elif not (ruled_lo > -least and ruled_hi < least):
+            what = f"No {'rise' if definition.direction == 'increase' else 'fall'} larger than {size}"
         return Judgement(Verdict.REFUTED, f"{what}. {told}{seen}")
     if there:
         return Judgement(Verdict.SUPPORTED, told)
     why = f"Undetermined: neither an effect nor the absence of one of {size} is shown. {told}"
     return Judgement(Verdict.UNDETERMINED, why + seen)
+
+
+def ends_early(definition: Definition, effect: Effect | None, verdict: Verdict) -> bool:
+    """Tell whether a sequential experiment has shown enough to end before its planned size.
+
+    That is an effect, the opposite of the expected one, or that there is none of the least size in either direction;
+    where only the expected direction is ruled out, the planned runs still tell how far the other one goes.
+    """
+    if effect is None or verdict is Verdict.UNDETERMINED:
+        return False
+    lo, hi = effect.anytime_lo, effect.anytime_hi
+    inside = lo > -definition.minimum_effect and hi < definition.minimum_effect
+    return verdict is Verdict.SUPPORTED or inside or opposite(definition, lo, hi)
+
+
+def opposite(definition: Definition, lo: float, hi: float) -> bool:
+    """Tell whether an interval shows the opposite of what was expected."""
+    return (definition.direction == "increase" and hi < 0) or (definition.direction == "decrease" and lo > 0)
 
 
 def judge_knee(definition: Definition, knee: Knee | None, reason: str, *, final: bool) -> Judgement:
@@ -140,4 +164,4 @@ def _ruled(definition: Definition, effect: Effect) -> tuple[float, float]:
 
 
 def _per_cent(ln_ratio: float) -> float:
-    return 100 * math.expm1(ln_ratio)
+    return 100 * math.expm1(min(ln_ratio, LARGEST_LN))

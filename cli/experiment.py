@@ -29,6 +29,7 @@ from models.experiments import (
     Result,
     StartRequest,
     StopRequest,
+    Verdict,
 )
 from models.settings import Settings
 from streams.assigning import Assigner
@@ -341,7 +342,8 @@ def _document(course: Course) -> dict[str, Any]:
 def _finding_cells(each: Registered) -> list[str]:
     finding = each.finding
     level = "" if each.level is None else f"{each.level:.4f}"
-    stands = "" if each.level is None else "yes" if each.stands else "no"
+    effect = each.level is not None and finding.verdict is Verdict.SUPPORTED and finding.p < 1
+    stands = "" if not effect else "yes" if each.stands else "no"
     return [
         finding.experiment_id,
         finding.verdict.value,

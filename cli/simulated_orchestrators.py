@@ -20,8 +20,11 @@ from models.settings import Settings
 from models.topics import RUNS
 from streams.assigning import Assigner
 
-OVER = frozenset({"sufficient", "not_running", "budget"})
-"""Refusals after which an experiment needs no more tasks."""
+OVER = "not_running"
+"""The refusal after which an experiment needs no more tasks; before it, an assignment that expires frees a place."""
+
+SUFFICIENT_SECONDS = 0.5
+"""How long to do without the experiment while every place is taken."""
 
 TASK_FIELDS = ("project", "task_type", "task_complexity")
 
@@ -107,8 +110,10 @@ class Orchestrators:
         reply = await assigner.assign(self._experiment, fields)
         self.work.waited.append(asyncio.get_running_loop().time() - began)
         self.work.answers[reply.refusal or "assigned"] += 1
-        if reply.refusal in OVER:
+        if reply.refusal == OVER:
             self._over.set()
+        elif reply.refusal == "sufficient":
+            await asyncio.sleep(SUFFICIENT_SECONDS)
         event = always
         if reply.assigned_value is not None:
             self.work.assigned[name] = reply

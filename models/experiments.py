@@ -76,7 +76,9 @@ class Definition(Struct, frozen=True, forbid_unknown_fields=True):
         missing_quality: What a run without a quality score counts as: excluded, or zero.
         adjust_for_complexity: Whether the headline takes out what complexity explains (CUPED).
         secondary_outcomes: Watched beside the outcome, without a verdict.
-        budget_dollars: Assignments end when completed runs have cost this much; `budget_runs` when so many are out.
+        budget_dollars: Assignments end when runs have cost this much, those under way and unpriced ones included at the
+            greater of `run_dollars` and the mean price so far; `budget_runs` when so many have been given out.
+        run_dollars: What a run is expected to cost, before any has told.
         expire_seconds: An assignment without an outcome after this long has none.
     """
 
@@ -110,6 +112,7 @@ class Definition(Struct, frozen=True, forbid_unknown_fields=True):
     secondary_outcomes: Annotated[list[Outcome], Meta(max_length=4)] = field(default_factory=list)
     budget_dollars: Positive | None = None
     budget_runs: Annotated[int, Meta(ge=1)] | None = None
+    run_dollars: Positive | None = None
     expire_seconds: Annotated[int, Meta(ge=1, le=2_592_000)] = 21_600
     analysis_version: int = ANALYSIS_VERSION
 
@@ -152,6 +155,7 @@ class StatusRecord(Struct, frozen=True):
     reason: str
     next_step: str
     by: str = ""
+    mac: str = ""
     schema_version: int = 1
 
 
@@ -187,6 +191,7 @@ class Assignment(Struct, frozen=True, omit_defaults=True):
         assigned_at: In seconds since the epoch.
         mac: Binds all of this to the deployment's secret; the last part of the token.
         run: The run that counts, once it is there; `repeats` are further runs of the same unit, left out.
+        outcome_mac: Binds `run`, `expired` and `repeats` to the secret.
     """
 
     experiment_id: str
@@ -207,6 +212,7 @@ class Assignment(Struct, frozen=True, omit_defaults=True):
     expired: bool = False
     run: Joined | None = None
     repeats: list[str] = field(default_factory=list)
+    outcome_mac: str = ""
     schema_version: int = 1
 
 
@@ -214,11 +220,13 @@ class Notes(Struct, frozen=True, omit_defaults=True):
     """What is remembered beside a version: `<id>|<version>|notes`.
 
     `unproven` are runs that named the experiment without a valid token, with the reason; `tampering` says what was
-    found changed on the topic.
+    found changed on the topic; `corrections` counts joined runs that were replaced by another revision.
     """
 
     unproven: dict[str, str] = field(default_factory=dict)
     tampering: list[str] = field(default_factory=list)
+    corrections: int = 0
+    mac: str = ""
     schema_version: int = 1
 
 
@@ -323,6 +331,7 @@ class Result(Struct, frozen=True, omit_defaults=True):
         attrition_p: Of equal shares of outcomes among the values.
         dollars: What the experiment's runs have cost; `unpriced` runs said nothing of their cost.
         unproven: Runs that named the experiment without a valid token: they are no evidence.
+        corrections: Joined runs that were replaced by another revision; the sequences began anew at each.
     """
 
     experiment_id: str
@@ -354,9 +363,11 @@ class Result(Struct, frozen=True, omit_defaults=True):
     unpriced: int = 0
     repeats: int = 0
     unproven: int = 0
+    corrections: int = 0
     code_version: str = ""
     data: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    mac: str = ""
     schema_version: int = 1
 
 
@@ -388,6 +399,7 @@ class Finding(Struct, frozen=True, omit_defaults=True):
     power: float | None = None
     knee: float | None = None
     recommended_value: float | None = None
+    mac: str = ""
     schema_version: int = 1
 
 
@@ -400,6 +412,7 @@ class RequestsCut(Struct, frozen=True):
 
     offset: int = 0
     timestamp: int = 0
+    mac: str = ""
 
 
 class AssignRequest(Struct, frozen=True, tag_field="kind", tag="assign"):

@@ -4,14 +4,22 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from agents.definitions import assignment_mac, digest, sealed_truly
-from agents.experiment_records import difference, moment
+from agents.definitions import assignment_mac, digest, outcome_mac, same_mac, sealed_truly, with_mac
+from agents.experiment_records import UNREADABLE, difference, moment, read_sealed
 from models.errors import InvalidExperiment, QueryError, StackError
-from models.experiments import Assignment, Sealed
+from models.experiments import Assignment, Finding, Notes, Result, Sealed, StatusRecord
 from models.settings import Settings
 from models.topics import ASSIGNMENTS, EXPERIMENTS
 from streams.clickhouse import query
 from streams.kafka_clients import read_compacted
+
+KINDS: dict[str, type[StatusRecord | Result | Notes | Finding]] = {
+    "status": StatusRecord,
+    "result": Result,
+    "notes": Notes,
+    "finding": Finding,
+}
+"""The records beside a definition that bear a MAC."""
 
 ARCHIVED = """
 SELECT version, record FROM scaling_experiments
@@ -52,6 +60,8 @@ async def verify_experiment(settings: Settings, experiment_id: str) -> Verificat
     found.versions = len(records)
     _check_chain(found, true)
     await _check_assignments(found, settings, true, secret)
+    if secret:
+        await _check_records(found, settings, secret)
     return found
 
 
@@ -64,14 +74,15 @@ def _true_versions(
     """Find each version's sealed record, and name every other that stands under its key."""
     true: dict[int, Sealed] = {}
     for number, values in sorted(records.items()):
-        readable = [sealed for sealed in map(_read, values) if sealed is not None]
+        readable = [sealed for sealed in map(read_sealed, values) if sealed is not None]
         whole = [each for each in (*readable, *archived.get(number, ())) if _whole(each, secret)]
         if not whole:
             found.problems.append(f"version {number}: no record of it has a true {'seal' if secret else 'hash'}")
             continue
         first = true[number] = whole[0]
-        wrong = {difference(first, value) for value in values if _read(value) != first}
-        wrong |= {difference(first, msgspec.json.encode(each)) for each in archived.get(number, ()) if each != first}
+        others = [(read_sealed(value), value is None) for value in values]
+        wrong = {difference(first, other, gone=gone) for other, gone in others if other != first}
+        wrong |= {difference(first, each) for each in archived.get(number, ()) if each != first}
         found.problems.extend(f"version {number}: {what}" for what in sorted(wrong))
     return true
 
@@ -103,6 +114,8 @@ async def _check_assignments(found: Verification, settings: Settings, true: dict
         sealed = true.get(assignment.version)
         if secret and assignment_mac(assignment, secret) != assignment.mac:
             found.problems.append(f"assignment {name}: it was not made, or was changed, by somebody without the secret")
+        elif secret and outcome_mac(assignment, secret) != assignment.outcome_mac:
+            found.problems.append(f"assignment {name}: what became of it was changed by somebody without the secret")
         elif sealed is None:
             found.problems.append(f"assignment {name}: its version {assignment.version} is missing")
         elif assignment.definition_sha256 != sealed.sha256:
@@ -112,6 +125,24 @@ async def _check_assignments(found: Verification, settings: Settings, true: dict
             )
         elif moment(assignment.assigned_at) < sealed.sealed_at:
             found.problems.append(f"assignment {name}: it was made before the definition was sealed")
+
+
+async def _check_records(found: Verification, settings: Settings, secret: str) -> None:
+    """Check the MAC of the newest status, result, notes and finding of each version."""
+    newest: dict[str, bytes | None] = {}
+    async for record in read_compacted(settings, EXPERIMENTS):
+        name = (record.key or b"").decode(errors="replace")
+        if name.split("|")[0] == found.experiment_id and name.rpartition("|")[2] in KINDS:
+            newest[name] = record.value
+    for name, value in newest.items():
+        kind = name.rpartition("|")[2]
+        try:
+            told = msgspec.json.decode(value or b"", type=KINDS[kind])
+        except UNREADABLE:
+            found.problems.append(f"{name}: it was deleted or cannot be read")
+            continue
+        if not same_mac(with_mac(name, told, secret).mac, told.mac):
+            found.problems.append(f"{name}: it was changed by somebody without the secret")
 
 
 async def _definitions(settings: Settings, experiment_id: str) -> dict[int, list[bytes | None]]:
@@ -132,17 +163,10 @@ def _archived(settings: Settings, experiment_id: str, found: Verification) -> di
         return {}
     history: dict[int, list[Sealed]] = {}
     for number, record in rows:
-        sealed = _read(str(record).encode())
+        sealed = read_sealed(str(record).encode())
         if sealed is not None:
             history.setdefault(int(number), []).append(sealed)
     return history
-
-
-def _read(value: bytes | None) -> Sealed | None:
-    try:
-        return msgspec.json.decode(value or b"", type=Sealed)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None
 
 
 def _whole(sealed: Sealed, secret: str) -> bool:

@@ -204,19 +204,26 @@ def _status(status: StatusRecord) -> list[tuple[str, str]]:
 
 
 def _standing(report: Report) -> str:
-    """Say which level LORD++ gave this experiment's finding, and whether it stands at it."""
-    if report.level is None:
-        return (
-            "Not concluded yet. LORD++ gives each finding, in the order of their conclusion, a level of its own, which "
-            "bounds the share of false ones among all that stand."
-        )
-    level = f"LORD++ gives this finding the level {report.level:.2g}"
+    """Say which level LORD++ gave this experiment's finding, and what that means for it."""
     own = _own(report)
     if own is None:
-        return f"{level}, but the register does not hold it: read the findings again."
+        return (
+            "Not concluded yet. LORD++ gives each finding, in the order of their conclusion, a level of its own, which "
+            "bounds the share of false ones among all effects that stand."
+        )
     before = count(report.findings.index(own), "finding")
-    told = "within it: the finding stands" if own.p <= report.level else "above it: the finding does not stand"
-    return f"{level}, after {before} before it. Its p of {own.p:.2g} is {told}."
+    if report.level is None or own.label is Label.EXPLORATORY:
+        return (
+            f"Exploratory, after {before} before it: it claims nothing and has no level. "
+            "Another experiment can confirm it."
+        )
+    level = f"LORD++ gives this finding the level {report.level:.2g}, after {before} before it."
+    if own.verdict is not Verdict.SUPPORTED:
+        return f"{level} It claims no effect, so there is none to stand: what it rules out, its interval rules out."
+    if own.effect is None or own.p >= 1:
+        return f"{level} It is judged by the interval of its knee, not by a test of an effect."
+    told = "within it: the effect stands" if own.p <= report.level else "above it: the effect does not stand"
+    return f"{level} Its p of {own.p:.2g} is {told} among all experiments."
 
 
 def _own(report: Report) -> Finding | None:

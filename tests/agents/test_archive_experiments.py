@@ -110,6 +110,12 @@ def test_every_record_about_an_experiment_has_a_row() -> None:
     ]
 
 
+def test_the_cut_of_requests_has_no_row() -> None:
+    """It is the owner's bookkeeping, not a record about an experiment, whatever stands in its key."""
+    keys = [b"cut|0|requests", b"cut|" + b"9" * 5000 + b"|requests"]
+    assert archive_experiments(batch_of("t", [(key, b'{"offset": 7}') for key in keys])) == ({}, [])
+
+
 def test_an_assignment_has_a_row_with_its_runs_outcome() -> None:
     """Times are in milliseconds, values are texts as orchestrators write them, and the run stands beside."""
     changed = replace(ASSIGNMENT, run=RUN, repeats=["r2"])
@@ -208,6 +214,7 @@ LONG = msgspec.json.encode(ASSIGNMENT)
         (archive_experiments, b"agents|x|status", b"{}", "invalid literal for int"),
         (archive_experiments, b"agents|-1|status", b"{}", "version = -1 is not between 0 and 2^32 - 1"),
         (archive_experiments, b"agents|4294967296|status", b"{}", "version = 4294967296 is not between"),
+        (archive_experiments, b"agents|" + b"9" * 5000 + b"|status", b"{}", "Exceeds the limit (4300 digits)"),
         (archive_experiments, b"agents|1|status", b"{", "Input data was truncated"),
         (archive_experiments, b"agents|1|status", b"\xff", "can't decode byte 0xff"),
         (archive_experiments, b"\xff|1|status", b"{}", "can't decode byte 0xff"),

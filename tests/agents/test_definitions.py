@@ -21,15 +21,17 @@ from agents.definitions import (
     check_secret,
     digest,
     numeric,
+    outcome_mac,
     random_key,
     read_definition,
     same_mac,
     seal,
     sealed_truly,
+    with_mac,
 )
 from analytics.ready_made import READY_MADE
 from models.errors import InvalidExperiment, SettingsError
-from models.experiments import Assignment, Definition, Sealed
+from models.experiments import Assignment, Definition, Joined, Notes, RequestsCut, Sealed, Status, StatusRecord
 
 SECRET = "0123456789abcdef"  # noqa: S105 - a test's
 OTHER = "fedcba9876543210"
@@ -64,6 +66,7 @@ KNEE: dict[str, Any] = {"estimand": "knee", "knee_at_most": 4, "stopping": "fixe
     [
         # what a single field may hold
         ({"experiment_id": "a b"}, "the definition is not valid: Expected `str` matching regex"),
+        ({"experiment_id": "agents\n"}, "the definition is not valid: Expected `str` matching regex"),
         ({"experiment_id": "a|b"}, "the definition is not valid: Expected `str` matching regex"),
         ({"name": ""}, "the definition is not valid: Expected `str` of length >= 1"),
         ({"hypothesis": "x" * 2001}, "the definition is not valid: Expected `str` of length <= 2000"),
@@ -71,9 +74,14 @@ KNEE: dict[str, Any] = {"estimand": "knee", "knee_at_most": 4, "stopping": "fixe
         ({"values_tested": [1]}, "the definition is not valid: Expected `array` of length >= 2"),
         ({"values_tested": list(range(1, 18))}, "the definition is not valid: Expected `array` of length <= 16"),
         ({"alpha": 0.3}, "the definition is not valid: Expected `float` <= 0.2"),
+        ({"alpha": 9e-7}, "alpha = 9e-07 is below 1e-06: no experiment is that sure"),
+        ({"alpha": 1e-300}, "alpha = 1e-300 is below 1e-06: no experiment is that sure"),
         ({"minimum_effect": 0}, "the definition is not valid: Expected `float` > 0.0"),
         ({"stopping": "never"}, "the definition is not valid: Invalid enum value 'never'"),
         ({"budget_dollars": -1}, "the definition is not valid: Expected `float` > 0.0"),
+        ({"run_dollars": 0}, "the definition is not valid: Expected `float` > 0.0"),
+        ({"analysis_version": 2}, "analysis_version = 2: this deployment has 1; leave it out"),
+        ({"analysis_version": 0}, "analysis_version = 0: this deployment has 1; leave it out"),
         ({"hypotesis": "x"}, "the definition is not valid: Object contains unknown field `hypotesis`"),
         # values
         ({"values_tested": [1, 2, 2]}, "values_tested = [1.0, 2.0, 2.0]: give each value once"),
@@ -145,6 +153,10 @@ def test_each_rule_names_field_value_and_rule(fields: dict[str, Any], message: s
         {"assignment": "thompson", "values_tested": list(range(1, 17))},
         {"assignment": "switchback", "dimension_tested": "parallelism_level", "washout_seconds": 1799},
         {"planned_per_value": 30},
+        {"alpha": 1e-6},
+        {"analysis_version": 1},
+        {"run_dollars": 0.25},
+        {"run_dollars": 0.25, "budget_dollars": 10},
     ],
 )
 def test_what_keeps_the_rules_is_taken(fields: dict[str, Any]) -> None:
@@ -252,6 +264,7 @@ CHANGED: dict[str, Any] = {
     "secondary_outcomes": ["total_cost"],
     "budget_dollars": 1.0,
     "budget_runs": 1,
+    "run_dollars": 0.5,
     "expire_seconds": 21_601,
     "analysis_version": 2,
 }
@@ -351,8 +364,10 @@ ALTERED: dict[str, Any] = {
     "complexity": None,
     "contexts": ["global", "project=a"],
 }
-FATE = {"mac", "expired", "run", "repeats", "schema_version"}
+FATE = {"mac", "expired", "run", "repeats", "outcome_mac", "schema_version"}
 """What comes after an assignment was made."""
+
+RUN = Joined("r", 1_750_000_060.5, (0, 7), 2.0, 1.0, 0.75, 60.5, 0.25)
 
 
 def test_a_mac_binds_all_that_an_assignment_was_made_with() -> None:
@@ -365,6 +380,61 @@ def test_a_mac_binds_all_that_an_assignment_was_made_with() -> None:
     later = replace(made, expired=True, repeats=["r2"])
     assert assignment_mac(later, SECRET) == made.mac
     assert assignment_mac(msgspec.json.decode(msgspec.json.encode(made), type=Assignment), SECRET) == made.mac
+
+
+def test_an_outcome_is_bound_to_its_assignment() -> None:
+    """Any other run, expiry or repeat has another MAC, and so has the same outcome of another assignment."""
+    made = replace(an_assignment(), run=RUN, repeats=["r2"])
+    true = outcome_mac(made, SECRET)
+    other: dict[str, list[Any]] = {
+        "run": [None, *(replace(RUN, **{name: value}) for name, value in OTHER_RUN.items())],
+        "expired": [True],
+        "repeats": [[], ["r2", "r3"]],
+    }
+    assert set(OTHER_RUN) == set(Joined.__struct_fields__)
+    macs = [outcome_mac(replace(made, **{name: value}), SECRET) for name, values in other.items() for value in values]
+    macs += [outcome_mac(replace(made, mac="0" * 64), SECRET), outcome_mac(made, OTHER)]
+    assert len({true, *macs}) == 1 + len(macs)
+    assert outcome_mac(replace(made, outcome_mac=true), SECRET) == true
+    assert outcome_mac(msgspec.json.decode(msgspec.json.encode(made), type=Assignment), SECRET) == true
+
+
+OTHER_RUN: dict[str, Any] = {
+    "agent_run_id": "q",
+    "completed_at": 1_750_000_061.5,
+    "order": (1, 7),
+    "actual_value": 4.0,
+    "success": 0.0,
+    "quality_score": 0.5,
+    "time_to_complete": 61.5,
+    "total_cost": 0.5,
+    "excluded": True,
+}
+
+
+RECORDS: list[tuple[Any, Any]] = [
+    (StatusRecord("agents-1", 1, Status.RUNNING, AT, "started", "wait"), {"status": Status.ANALYZED}),
+    (Notes({"r": "no assignment token"}, ["x"], 2), {"tampering": []}),
+    (RequestsCut(7, 1000), {"offset": 8}),
+]
+
+
+@pytest.mark.parametrize(("record", "changes"), RECORDS)
+def test_a_record_beside_a_definition_is_bound_to_its_key(record: Any, changes: dict[str, Any]) -> None:  # noqa: ANN401
+    """Its MAC is that of its content and its key: another key, content or secret has another, its own MAC has none."""
+    made = with_mac("agents-1|1|status", record, SECRET)
+    assert replace(made, mac="") == record
+    assert with_mac("agents-1|1|status", made, SECRET) == made
+    assert (
+        with_mac("agents-1|1|status", msgspec.json.decode(msgspec.json.encode(made), type=type(made)), SECRET) == made
+    )
+    others = [
+        with_mac("agents-1|2|status", record, SECRET),
+        with_mac("agents-2|1|status", record, SECRET),
+        with_mac("agents-1|1|status", record, OTHER),
+        with_mac("agents-1|1|status", replace(record, **changes), SECRET),
+    ]
+    assert len({made.mac, *(each.mac for each in others)}) == 5
 
 
 def test_a_token_names_its_assignment() -> None:
@@ -405,6 +475,8 @@ def test_a_short_secret_is_refused(secret: str) -> None:
         lambda: seal(definition(), secret, previous=None, at=AT, by=""),
         lambda: sealed_truly(FIRST, secret),
         lambda: assignment_mac(an_assignment(), secret),
+        lambda: outcome_mac(an_assignment(), secret),
+        lambda: with_mac("cut|0|requests", RequestsCut(), secret),
         lambda: random_key(secret, "agents-1", 1),
     ):
         with pytest.raises(SettingsError):

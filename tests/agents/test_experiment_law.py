@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -126,6 +127,104 @@ def test_before_the_first_outcome_there_is_no_law(definition: Definition) -> Non
     """That is said, not filled in."""
     with pytest.raises(NotEnoughData, match="no measured run"):
         experiment_law(snapshot_of(definition, 0), SETTINGS, NOW)
+
+
+def by_time(definition: Definition, outcome: Outcome) -> Snapshot:
+    """Make a switchback of 60 time blocks, each with a level of its own and a number of runs of its own."""
+    rng = np.random.default_rng(8)
+    definition = check_definition(
+        replace(definition, assignment="switchback", outcome=outcome, context_filter={}, washout_seconds=0)
+    )
+    made = []
+    for block in range(60):
+        value, level = VALUES[block % 3], rng.normal(0, 0.3)
+        for place in range(int(rng.integers(3, 9))):
+            time = float(np.exp(4 - 0.3 * np.log(value) + level + rng.normal(0, 0.1)))
+            run = Joined(f"r{block}-{place}", NOW, (0, place), 1.0, 1.0, 0.5, time_to_complete=time, total_cost=value)
+            at = NOW + 1800 * block + place
+            made.append(
+                Assignment(
+                    "agent_count", 1, f"a{block}-{place}", digest(definition), "u", value, "s", block, place, 1 / 3,
+                    [1 / 3] * 3, at, "", contexts=["global"], run=run,
+                )
+            )  # fmt: skip
+    sealed = Sealed(definition, 1, digest(definition), None, "", "", "")
+    status = StatusRecord(definition.experiment_id, 1, Status.RUNNING, "", "", "")
+    return Snapshot(sealed, status, Notes(), tuple(made), None, None, (), final=False)
+
+
+def test_the_law_of_a_switchback_rests_on_its_time_blocks(definition: Definition) -> None:
+    """It is the row-wise fit of the geometric means of the blocks: a block counts once, however many runs it had."""
+    snapshot = by_time(definition, Outcome.TIME_TO_COMPLETE)
+    law = experiment_law(snapshot, SETTINGS, NOW)
+    blocks: dict[int, tuple[float, list[float]]] = {}
+    for each in snapshot.assignments:
+        assert each.run is not None
+        blocks.setdefault(each.block, (float(each.value), []))[1].append(each.run.time_to_complete or 0.0)
+    x = np.array([value for value, _ in blocks.values()])
+    y = np.array([np.exp(np.log(times).mean()) for _, times in blocks.values()])
+    heading: dict[str, Any] = {
+        "context": "experiment=agent_count",
+        "dimension": Dimension.AGENT_COUNT,
+        "basis": BASES[Dimension.AGENT_COUNT][0],
+        "sources": ["experiment agent_count", "means of time blocks"],
+        "lineage": {},
+        "settings_hash": SETTINGS.validation_hash,
+        "fitted_at": law.fitted_at,
+        "tier": "experiment",
+    }
+    none = np.zeros(len(x), np.bool_)
+    fitting = fitting_of(SETTINGS)
+    costs = fit_rows(x, x, none, x, fitting=fitting, outcome=Outcome.TOTAL_COST, **heading)
+    rows = fit_rows(x, y, none, x, fitting=fitting, cost=costs.published, outcome=Outcome.TIME_TO_COMPLETE, **heading)
+    assert [each for each in compare_laws(law, rows) if not each.startswith("evidence")] == []
+    assert law.sources == ["experiment agent_count", "means of time blocks"]
+    assert (law.n, [row.n for row in law.values]) == (60, [20, 20, 20])
+
+
+@pytest.mark.parametrize(
+    ("rule", "outcome"),
+    [
+        ("switchback", Outcome.SUCCESS),
+        ("neyman", Outcome.SUCCESS),
+        ("thompson", Outcome.SUCCESS),
+        ("neyman", Outcome.QUALITY_SCORE),
+        ("thompson", Outcome.TIME_TO_COMPLETE),
+    ],
+)
+def test_runs_that_are_not_independent_have_no_law(definition: Definition, rule: Any, outcome: Outcome) -> None:  # noqa: ANN401
+    """Shares of success are no successes, and adaptive draws look at outcomes: the reason names the assignment."""
+    made = check_definition(replace(definition, assignment=rule, outcome=outcome, washout_seconds=0))
+    with pytest.raises(NotEnoughData) as refused:
+        experiment_law(snapshot_of(made, 600), SETTINGS, NOW)
+    assert str(refused.value) == (
+        f"a law takes runs as independent, which those of assignment = {rule} are not: effect and contrasts are what "
+        "holds"
+    )
+
+
+def test_runs_that_are_not_independent_speak_for_no_context(definition: Definition) -> None:
+    """Neither time blocks nor adaptive draws have laws of contexts, however many runs there are."""
+    assert len(context_laws(snapshot_of(definition, 600), SETTINGS, NOW)) == 2
+    for rule in ("switchback", "neyman", "thompson"):
+        made: Definition = replace(definition, assignment=rule)
+        assert contexts_spoken_for(snapshot_of(made, 600))
+        assert context_laws(snapshot_of(made, 600), SETTINGS, NOW) == []
+    assert context_laws(by_time(definition, Outcome.TIME_TO_COMPLETE), SETTINGS, NOW) == []
+    fewest: Definition = replace(definition, assignment="least")
+    assert len(context_laws(snapshot_of(fewest, 600), SETTINGS, NOW)) == 2
+
+
+def test_a_law_bears_the_number_of_its_look(definition: Definition) -> None:
+    """It goes on from the looks at earlier versions, so that a law book takes it after theirs."""
+    first = snapshot_of(definition, 300)
+    second = dataclasses.replace(first, looks_before=7, sealed=replace(first.sealed, version=2))
+    laws = [experiment_law(each, SETTINGS, NOW) for each in (first, second)]
+    assert [(law.version, law.epoch) for law in laws] == [(1, 1), (8, 2)]
+    book = LawBook()
+    for law in (*laws, laws[0]):
+        book.put(law)
+    assert book.get("experiment=agent_count", Dimension.AGENT_COUNT, Outcome.SUCCESS, "experiment") == laws[1]
 
 
 def test_the_law_of_an_experiment_speaks_first(definition: Definition, make_law: Callable[..., Law]) -> None:

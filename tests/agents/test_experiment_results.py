@@ -2,6 +2,7 @@
 
 import math
 import random
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,14 +14,26 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from scipy import stats
 
-from agents.definitions import read_definition, seal
-from agents.experiment_records import Snapshot, content_of, finding_of, moment
+from agents.definitions import read_definition, seal, with_mac
+from agents.experiment_records import NEXT_STEPS, Snapshot, content_of, finding_of, moment
 from agents.experiment_results import analyse
 from analytics.arm_means import arm_means, effect_of
 from analytics.sample_ratio import attrition_e_value, attrition_test, sample_ratio_e_value
 from analytics.trial_rows import rows_of
 from models.dimensions import Outcome
-from models.experiments import Assignment, Joined, Label, Notes, Result, Sealed, Status, StatusRecord, Value, Verdict
+from models.experiments import (
+    Assignment,
+    Finding,
+    Joined,
+    Label,
+    Notes,
+    Result,
+    Sealed,
+    Status,
+    StatusRecord,
+    Value,
+    Verdict,
+)
 from models.settings import load_settings
 
 SECRET = "0123456789abcdef"  # noqa: S105 - a test's
@@ -180,8 +193,12 @@ def test_there_is_a_result_whatever_has_come_so_far(
         made.append(assigned(version, number, value, **fate(rng, number, value, grain), complexity=complexity))
     first = look(version, made[: n // 2], BEGIN + n)
     found = look(version, made, BEGIN + rng.choice([n, 9999]), previous=first, final=final)
-    assert msgspec.json.decode(msgspec.json.encode(found), type=Result) == found
-    assert msgspec.json.decode(msgspec.json.encode(finding_of(version, found)), type=type(finding_of(version, found)))
+    read = msgspec.json.decode(msgspec.json.encode(found), type=Result)
+    assert read == found
+    assert with_mac("agents|1|result", read, SECRET) == with_mac("agents|1|result", found, SECRET)
+    finding = finding_of(version, found)
+    kept = msgspec.json.decode(msgspec.json.encode(finding), type=Finding)
+    assert with_mac("agents|1|finding", kept, SECRET) == with_mac("agents|1|finding", finding, SECRET)
     assert found.runs == sum(each.run is not None for each in made)
     assert found.look == 2
     assert (found.effect is None) <= ("effect" in found.missing)
@@ -239,6 +256,42 @@ def test_looks_are_carried_from_the_least_number_of_runs_on() -> None:
     assert carried.effect.anytime_hi == min(middle.effect.anytime_hi, alone.effect.anytime_hi)
     assert carried.effect.best_e_value == max(middle.effect.e_value, alone.effect.e_value)
     assert content_of(look(version, made, previous=carried)) == content_of(carried)
+
+
+def test_after_a_correction_nothing_is_carried_until_the_look_after() -> None:
+    """A look at data that were wrong leaves no bound and no evidence; the looks after the correction carry again."""
+    version = sealed(secondary_outcomes=["quality_score"])
+    made = trial(version, 300, 0.1)
+    wrong = look(version, trial(version, 240, 0.4))
+    again = look(version, made[:240], previous=wrong, notes=Notes(corrections=5))
+    alone = look(version, made[:240])
+    assert (again.corrections, again.look) == (5, 2)
+    assert (again.effect, again.unadjusted, again.secondary) == (alone.effect, alone.unadjusted, alone.secondary)
+    assert look(version, made[:240], previous=wrong).effect != alone.effect
+    after, single = look(version, made, previous=again, notes=Notes(corrections=5)), look(version, made)
+    assert after.effect is not None
+    assert again.effect is not None
+    assert single.effect is not None
+    assert after.effect.anytime_lo == max(again.effect.anytime_lo, single.effect.anytime_lo)
+    assert after.effect.best_e_value == max(again.effect.e_value, single.effect.e_value)
+    once_more = look(version, made, previous=after, notes=Notes(corrections=6))
+    assert once_more.effect == single.effect
+
+
+def test_power_is_that_of_this_looks_own_sequence() -> None:
+    """What looks before have ruled out narrows the interval, not the error: it makes no effect easier to see."""
+    version = sealed()
+    made = trial(version, 300)
+    alone = look(version, made)
+    lucky = look(version, trial(version, 240, 0.1))
+    carried = look(version, made, previous=lucky)
+    assert alone.effect is not None
+    assert carried.effect is not None
+    width = alone.effect.anytime_hi - alone.effect.anytime_lo
+    assert carried.effect.anytime_hi - carried.effect.anytime_lo < 0.9 * width
+    assert (carried.power, carried.detectable_effect) == (alone.power, alone.detectable_effect)
+    z = stats.norm.ppf(0.8) * alone.effect.estimate.se
+    assert alone.detectable_effect == pytest.approx(width / 2 + z)
 
 
 @pytest.mark.parametrize("stopping", ["fixed", "sequential"])
@@ -353,6 +406,39 @@ def test_shares_that_were_not_kept_raise_the_alarm() -> None:
     assert (found.stage, found.alarm) == ("assigned", True)
 
 
+@pytest.mark.parametrize("status", list(Status)[1:])
+def test_an_alarm_makes_a_result_exploratory_whatever_the_status(status: Status) -> None:
+    """It is named among the deviations, and what to do next is to find out why, also when the experiment is over."""
+    version = sealed()
+    made = losing(version, 600)
+    record = StatusRecord("agents", 1, status, moment(BEGIN), "started", "Wait.")
+    before = look(version, made, BEGIN + 3600, status=record)
+    assert (before.label, before.deviations, before.next_step) == (Label.CONFIRMATORY, [], "Wait.")
+    found = look(version, made, BEGIN + 3600, status=record, final=True, deviations=("tampering: x",))
+    (_, alarm) = found.sample_ratio
+    assert alarm.alarm
+    assert found.label is Label.EXPLORATORY
+    assert found.deviations == [
+        "tampering: x",
+        f"sample ratio mismatch among completed runs: {alarm.counts}, e-value {alarm.e_value:.3g}",
+    ]
+    assert found.next_step == NEXT_STEPS["sample_ratio"]
+    assert finding_of(version, found).label is Label.EXPLORATORY
+
+
+def test_every_alarm_is_named() -> None:
+    """Where assignments and completed runs are both out of balance, both are deviations."""
+    version = sealed()
+    made = [each for at, each in enumerate(losing(version, 1500)) if each.value != 4.0 or at % 3 == 0 or at % 2]
+    made = [each for each in made if each.value != 2.0 or int(each.assignment_id) % 2]
+    found = look(version, made, final=True)
+    assert [each.alarm for each in found.sample_ratio] == [True, True]
+    assert [each.split(" runs:")[0] for each in found.deviations] == [
+        "sample ratio mismatch among assigned",
+        "sample ratio mismatch among completed",
+    ]
+
+
 # --- labels -----------------------------------------------------------------------------------------------------------
 
 
@@ -372,8 +458,8 @@ def test_a_result_is_confirmatory_unless_something_differs() -> None:
             "assignments were made before the definition was sealed",
         ),
     ]
-    other = sealed(analysis_version=7)
-    cases.append((look(other, trial(other, 60)), "sealed for analysis 7, analysed by 1"))
+    other: Sealed = replace(version, definition=replace(version.definition, analysis_version=7))
+    cases.append((look(other, made), "sealed for analysis 7, analysed by 1"))
     for found, deviation in cases:
         assert (found.label, found.deviations) == (Label.EXPLORATORY, [deviation])
 
@@ -408,6 +494,33 @@ def test_a_knee_is_judged_from_the_law_of_these_runs() -> None:
     assert found.sentence.startswith("Undetermined: there is no knee to judge (")
     assert found.law is not None
     assert found.law.missing["knee"] in found.sentence
+
+
+@pytest.mark.parametrize("rule", ["neyman", "thompson", "switchback"])
+def test_a_result_without_a_law_says_why(rule: str) -> None:
+    """Adaptive draws and shares of success have none: the reason stands among what is missing."""
+    version = sealed(assignment=rule, switchback_seconds=5)
+    found = look(version, trial(version, 200))
+    assert found.law is None
+    assert found.missing["law"].startswith(f"a law takes runs as independent, which those of assignment = {rule} are")
+    assert all((arm.anytime_lo, arm.anytime_hi, arm.per_protocol) == (None, None, None) for arm in found.arms)
+
+
+@pytest.mark.parametrize("outcome", ["time_to_complete", "total_cost"])
+@pytest.mark.parametrize("direction", ["increase", "decrease"])
+def test_a_change_beyond_all_numbers_does_not_break_a_look(outcome: str, direction: str) -> None:
+    """A few runs as far apart as events may be have an interval whose end no float holds as a ratio."""
+    version = sealed(outcome=outcome, direction=direction, min_samples_per_value=2, planned_per_value=100_000)
+    made = [
+        assigned(version, at, value, a_run(at, value, **{outcome: [1e-3, 1e9][at % 2]}))
+        for at, value in enumerate([1.0, 2.0, 4.0] * 3)
+    ]
+    found = look(version, made, final=True)
+    assert found.effect is not None
+    assert found.effect.anytime_hi > math.log(sys.float_info.max)
+    assert found.sentence
+    assert "inf" not in found.sentence
+    assert msgspec.json.decode(msgspec.json.encode(found), type=Result) == found
 
 
 # --- findings ---------------------------------------------------------------------------------------------------------

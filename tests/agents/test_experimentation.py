@@ -281,15 +281,18 @@ async def test_a_batch_that_changes_nothing_is_acknowledged_without_a_write() ->
 
 
 async def test_a_tick_ends_experiments_although_nobody_asks() -> None:
-    """A partition that nobody has written to gets its desk, and its overdue assignments expire."""
+    """A partition that nobody has written to gets its desk; its overdue assignments expire, and what is over ends."""
     memory, clock = Memory(), Clock()
-    await given(experimenting(memory).answer, [], requests(*BEGUN, *map(assign, "abcd")))
+    begun = [{**BEGUN[0], "definition": {**DEFINITION, "budget_runs": 4}}, BEGUN[1]]
+    await given(experimenting(memory).answer, [], requests(*begun, *map(assign, "abcd")))
     fresh = experimenting(memory, clock=clock)
+    flushes = len(memory.flushes)
     await fresh.tick()
-    assert memory.status() is Status.COMPLETED
+    assert (memory.status(), len(memory.flushes)) == (Status.RUNNING, flushes)
     clock.now += 61
     await fresh.tick()
     assert [each.expired for each in memory.assignments()] == [True] * 4
+    assert memory.status() is Status.COMPLETED
     flushes = len(memory.flushes)
     await fresh.tick()
     assert len(memory.flushes) == flushes
@@ -298,7 +301,9 @@ async def test_a_tick_ends_experiments_although_nobody_asks() -> None:
 async def test_nothing_is_written_unasked_before_the_partitions_are_settled() -> None:
     """While tables are being restored a tick writes nothing and opens no desk."""
     memory, settled = Memory(), list[bool]()
-    await given(experimenting(memory).answer, [], requests(*BEGUN, *map(assign, "abcd")))
+    experimentation = experimenting(memory)
+    await given(experimentation.answer, [], requests(*BEGUN, *map(assign, "abcd")))
+    await given(experimentation.join, [], outcomes(*map(outcome, memory.replies()[-4:])))
     flushes = len(memory.flushes)
     experimentation = Experimentation(
         ONE, lambda: {0: memory}, memory.reply, settled=lambda: bool(settled), clock=Clock()
@@ -373,7 +378,8 @@ async def test_a_foreign_definition_is_undone_by_its_owner_alone() -> None:
     await given(experimentation.answer, [], requests(*BEGUN, partition=home))
     true = memories[home].tables[EXPERIMENTS_TABLE][b"agents|1|definition"]
     flushes = len(memories[home].flushes)
-    for key in (None, b"", b"\xff|1|definition", b"agents", b"none|1|definition"):
+    digits = b"agents|" + b"9" * 5000 + b"|definition"
+    for key in (None, b"", b"\xff|1|definition", b"agents", b"none|1|definition", digits):
         await experimentation.suspect(key, b"{}")
     await experimentation.suspect(b"agents|1|definition", true)
     assert len(memories[home].flushes) == flushes

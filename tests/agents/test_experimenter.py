@@ -1,5 +1,6 @@
 """The owner of experiments: their lives, every answer it gives, and that no replay, restart or forgery changes them."""
 
+import dataclasses
 import json
 import random
 from collections.abc import Callable, Sequence
@@ -12,12 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from agents.definitions import digest, read_definition, seal, sealed_truly
-from agents.experiment_records import moment
+from agents.definitions import digest, read_definition, seal, sealed_truly, with_mac
+from agents.experiment_records import NEXT_STEPS, Snapshot, moment
 from agents.experiment_results import analyse
 from agents.experimenter import LARGEST_REQUEST, MOST_EXPERIMENTS, Experimenter
 from agents.flush import Flush, Record
+from agents.lawbook import LawBook
+from agents.trial import FIRST_UNPRICED, MOST_GIVEN
 from analytics.partitions import partition_of
+from models.dimensions import Dimension, Outcome
 from models.errors import SettingsError
 from models.events import RunEvent
 from models.experiments import (
@@ -28,6 +32,7 @@ from models.experiments import (
     Label,
     Notes,
     Reply,
+    RequestsCut,
     Result,
     Sealed,
     Status,
@@ -206,19 +211,23 @@ def test_from_a_draft_to_a_finding() -> None:
     assert sorted(float(each.value) for each in stored.values()) == [1.0, 1.0, 1.0, 4.0, 4.0, 4.0]
     assert all(reply.propensity == 0.5 for reply in given.values())
     office.tick(1)
-    assert office.status().status is Status.COMPLETED
-    assert office.status().reason == "every value has its 3 assignments"
     office.refresh()
-    assert (office.result().status, office.result().runs) == (Status.COMPLETED, 0)
+    assert office.assign("t6").refusal == "sufficient"
+    assert (office.result().status, office.result().runs) == (Status.RUNNING, 0)
     for number, (task, reply) in enumerate(given.items()):
         office.join(reply, task, success=bool(number % 2), total_cost=0.5)
     office.tick(1)
+    assert office.status().status is Status.COMPLETED
+    assert office.status().reason == "every value has its 3 assignments"
     assert not [record for record in office.records if record.topic == FINDINGS]
     flush = office.refresh()
     assert office.status().status is Status.ANALYZED
     (record,) = [record for record in flush.records if record.topic == FINDINGS]
     finding = msgspec.json.decode(record.value or b"", type=Finding)
-    assert (record.key, record.partition, record.value) == (b"agents|1", 0, office.stored("agents|1|finding"))
+    assert (record.key, record.partition) == (b"agents|1", 0)
+    assert msgspec.json.decode(office.stored("agents|1|finding"), type=Finding) == with_mac(
+        "agents|1|finding", finding, SECRET
+    )
     assert (finding.runs, finding.dollars, finding.label, finding.sha256) == (6, 3.0, Label.CONFIRMATORY, sealed.sha256)
     laws = [msgspec.json.decode(record.value or b"", type=Law) for record in flush.records if record.topic == LAWS]
     assert [(law.tier, law.context, law.evidence) for law in laws] == [
@@ -232,18 +241,20 @@ def test_from_a_draft_to_a_finding() -> None:
 
 def test_an_outcome_after_the_conclusion_is_taken_in_and_told() -> None:
     """The finding stays as it was; the result goes on and says how many runs came later."""
-    office = running(planned_per_value=2)
+    office = running(planned_per_value=2, assignment="least")
     given = {f"t{n}": office.assign(f"t{n}") for n in range(4)}
     for task in ("t0", "t1", "t2"):
         office.join(given[task], task)
-    office.tick()
     office.tick(700)
+    assert office.status().status is Status.RUNNING
+    office.join(office.assign("t4"), "t4")
+    office.tick()
     office.refresh()
     assert office.status().status is Status.ANALYZED
     finding = office.stored("agents|1|finding")
     office.join(given["t3"], "t3")
     office.refresh()
-    assert (office.result().runs, office.result().data["runs_after_conclusion"]) == (4, "1")
+    assert (office.result().runs, office.result().data["runs_after_conclusion"]) == (5, "1")
     assert office.stored("agents|1|finding") == finding
 
 
@@ -330,6 +341,33 @@ def test_a_ruled_out_effect_ends_a_sequential_experiment_as_futile() -> None:
     )
 
 
+def test_a_rise_that_is_ruled_out_alone_ends_nothing() -> None:
+    """Where it may still fall by more than the least effect, the planned runs go on to tell how far."""
+    office = running(planned_per_value=200, minimum_effect=0.1, min_samples_per_value=10)
+    seen = dict.fromkeys((1.0, 4.0), 0)
+    for number in range(260):
+        reply = office.assign(f"t{number}")
+        value = float(reply.assigned_value or 0)
+        seen[value] += 1
+        office.join(reply, f"t{number}", success=seen[value] % 20 < (11 if value == 1 else 8))
+    office.refresh()
+    assert office.result().verdict is Verdict.REFUTED
+    assert office.result().sentence.startswith("No rise larger than 10.0 points.")
+    assert office.status().status is Status.RUNNING
+    assert office.assign("next").refusal is None
+
+
+def test_the_opposite_of_what_was_expected_ends_a_sequential_experiment() -> None:
+    """That it falls is shown: more runs would not make it rise."""
+    office = running(planned_per_value=200, min_samples_per_value=10)
+    for number in range(60):
+        reply = office.assign(f"t{number}")
+        office.join(reply, f"t{number}", success=reply.assigned_value == 1.0)
+    office.refresh()
+    assert office.result().sentence.startswith("The opposite of what was expected.")
+    assert (office.status().status, office.status().next_step) == (Status.COMPLETED, NEXT_STEPS["futility"])
+
+
 def test_values_that_lose_their_runs_stop_the_experiment() -> None:
     """Where one value's runs never come, the sample ratio of the completed raises the alarm, and it stops."""
     office = running(planned_per_value=500, expire_seconds=60)
@@ -345,6 +383,140 @@ def test_values_that_lose_their_runs_stop_the_experiment() -> None:
     assert office.status().reason.startswith("sample ratio mismatch among completed runs: [")
     office.refresh()
     assert office.result().label is Label.EXPLORATORY
+
+
+def test_an_alarm_that_first_sounds_at_the_last_look_makes_the_finding_exploratory() -> None:
+    """In a short experiment losses are judged only when all is over: then the finding names them all the same."""
+    office = running(planned_per_value=500, budget_runs=160, expire_seconds=600)
+    given = {f"t{number}": office.assign(f"t{number}") for number in range(160)}
+    for number, (task, reply) in enumerate(given.items()):
+        if reply.assigned_value == 1.0 or number % 10 == 0:
+            office.join(reply, task, success=number % 2 == 0)
+    office.tick(1)
+    office.refresh()
+    assert office.status().status is Status.COMPLETED
+    assert (office.result().label, office.result().next_step) == (Label.CONFIRMATORY, NEXT_STEPS["budget"])
+    office.tick(601)
+    office.refresh()
+    finding = msgspec.json.decode(office.stored("agents|1|finding"), type=Finding)
+    assert office.status().status is Status.ANALYZED
+    assert (finding.label, office.result().label) == (Label.EXPLORATORY, Label.EXPLORATORY)
+    (told,) = office.result().deviations
+    assert told.startswith("sample ratio mismatch among completed runs: [")
+    assert office.result().next_step == NEXT_STEPS["sample_ratio"]
+
+
+def corrected(office: Office, given: dict[str, Reply], right: Callable[[Reply, int], bool]) -> None:
+    """Bring a second revision of every run, which says what truly happened."""
+    for number, (task, reply) in enumerate(given.items()):
+        office.join(reply, task, order=(1, number), success=right(reply, number))
+
+
+def test_what_was_concluded_from_wrong_data_ends_with_the_interval_of_the_right_ones() -> None:
+    """A stop for an effect that was none: after the correction nothing of the looks before is left in the result."""
+    office = running(planned_per_value=100, min_samples_per_value=10)
+    given = {f"t{number}": office.assign(f"t{number}") for number in range(61)}
+    for task, reply in list(given.items())[:-1]:
+        office.join(reply, task, success=reply.assigned_value == 4.0)
+    office.refresh()
+    wrong = office.result()
+    assert (office.status().status, wrong.verdict, wrong.corrections) == (
+        Status.COMPLETED,
+        Verdict.SUPPORTED,
+        0,
+    )
+    corrected(office, dict(list(given.items())[:-1]), lambda _, number: number % 4 < 2)
+    assert office.notes().corrections > 0
+    trial = office.owner.store.versions["agents"][0]
+    office.refresh()
+    right = office.result()
+    alone = analyse(alone_of(office), SETTINGS, office.now)
+    assert right.corrections == office.notes().corrections
+    assert right.effect == alone.effect
+    assert wrong.effect is not None
+    assert right.effect is not None
+    assert right.effect.anytime_lo < 0 < right.effect.anytime_hi < wrong.effect.anytime_lo
+    assert right.effect.best_e_value == right.effect.e_value < wrong.effect.best_e_value
+    assert right.verdict is Verdict.UNDETERMINED
+    office.join(given["t60"], "t60", success=True)
+    assert trial.pending == 0
+    office.refresh()
+    after, single = office.result().effect, analyse(alone_of(office), SETTINGS, office.now).effect
+    assert after is not None
+    assert single is not None
+    assert after.anytime_lo == max(right.effect.anytime_lo, single.anytime_lo)
+    assert after.anytime_hi == min(right.effect.anytime_hi, single.anytime_hi)
+    assert after.best_e_value == max(right.effect.best_e_value, single.e_value)
+    finding = msgspec.json.decode(office.stored("agents|1|finding"), type=Finding)
+    assert (finding.verdict, finding.effect) == (Verdict.UNDETERMINED, after)
+
+
+def alone_of(office: Office) -> Snapshot:
+    """Take the experiment as if nobody had looked at it before."""
+    trial = office.owner.store.versions["agents"][0]
+    trial.dirty = True
+    (taken,) = office.owner.snapshots()
+    return dataclasses.replace(taken, previous=None)
+
+
+def test_a_revision_that_says_the_same_is_no_correction() -> None:
+    """A run that is told again, later or in a later revision, corrects nothing; one that reads differently does."""
+    office = running()
+    reply = office.assign("t0")
+    office.join(reply, "t0", quality_score=0.5)
+    office.now += 5
+    office.join(reply, "t0", order=(1, 9), quality_score=0.5)
+    (kept,) = office.assignments()
+    assert kept.run is not None
+    assert (kept.run.order, kept.run.completed_at) == ((1, 9), BEGIN + 5)
+    assert office.owner.store.versions["agents"][0].notes.corrections == 0
+    for at, fields in enumerate([{"quality_score": 0.6}, {"quality_score": 0.6, "agent_count": 7}]):
+        office.join(reply, "t0", order=(2, at), **fields)
+        assert office.notes().corrections == at + 1
+    office.join(reply, "t0", order=(1, 99), quality_score=0.1)
+    office.join(reply, "t0", agent_run_id="again", quality_score=0.2)
+    assert office.notes().corrections == 2
+    office.refresh()
+    assert office.result().corrections == 2
+
+
+def test_laws_of_an_amended_experiment_are_numbered_on() -> None:
+    """Whoever keeps the newest law of an id takes that of the new version, and none of the old one's after it."""
+    office = running(planned_per_value=40)
+    for number in range(12):
+        office.join(office.assign(f"t{number}"), f"t{number}", success=number % 3 == 0)
+        office.refresh()
+    looks = office.result().look
+    assert looks > 3
+    office.ask("amend", definition=definition(planned_per_value=40, alpha=0.01), reason="too lax")
+    for number in range(12):
+        office.join(office.assign(f"t{number}"), f"t{number}", success=number % 4 == 0)
+        office.refresh()
+    laws = [msgspec.json.decode(record.value or b"", type=Law) for record in office.records if record.topic == LAWS]
+    assert next(law.version for law in laws if law.epoch == 2) == looks + 1
+    versions = [law.version for law in laws]
+    assert versions == sorted(set(versions))
+    book = LawBook()
+    for law in laws:
+        book.put(law)
+    assert book.get("experiment=agents", Dimension.AGENT_COUNT, Outcome.SUCCESS, "experiment") == laws[-1]
+    assert laws[-1].epoch == 2
+
+
+def test_an_amended_experiments_laws_are_numbered_on_after_a_restart_too() -> None:
+    """The looks before are read from the stored results of the earlier versions."""
+    office = running(planned_per_value=40)
+    for number in range(6):
+        office.join(office.assign(f"t{number}"), f"t{number}")
+        office.refresh()
+    looks = office.result().look
+    office.ask("amend", definition=definition(planned_per_value=40, alpha=0.01), reason="too lax")
+    again = office.reopened()
+    again.join(again.assign("t0"), "t0")
+    again.refresh()
+    law = again.result(2).law
+    assert law is not None
+    assert (again.result(2).look, law.version) == (looks + 1, looks + 1)
 
 
 @pytest.mark.parametrize(
@@ -364,6 +536,49 @@ def test_a_budget_ends_an_experiment(budget: dict[str, Any], reason: str) -> Non
     office.tick(1)
     assert office.status().status is Status.COMPLETED
     assert office.status().reason.startswith(reason)
+
+
+def test_an_experiment_waits_for_its_first_prices() -> None:
+    """With a budget in dollars and no price, a few runs a value go out; it runs on, and opens when one has told."""
+    office = running(planned_per_value=100, budget_dollars=50)
+    given = {f"t{number}": office.assign(f"t{number}") for number in range(2 * FIRST_UNPRICED)}
+    assert {reply.refusal for reply in given.values()} == {None}
+    refused = office.assign("more")
+    assert (refused.refusal, refused.message) == (
+        "budget",
+        "the first runs have yet to tell what a run costs: run without, and ask again",
+    )
+    office.tick(1)
+    assert office.status().status is Status.RUNNING
+    office.join(given["t0"], "t0", total_cost=0.5)
+    assert office.assign("more").refusal is None
+
+
+@pytest.mark.parametrize("stopping", ["fixed", "sequential"])
+@pytest.mark.parametrize("budget", [{"budget_runs": 4}, {"budget_dollars": 2, "run_dollars": 0.5}])
+def test_a_budget_that_holds_the_whole_plan_does_not_end_it_early(budget: dict[str, Any], stopping: str) -> None:
+    """While the last planned runs are under way the budget is spoken for; when they are in, the plan was reached."""
+    office = running(planned_per_value=2, stopping=stopping, **budget)
+    given = {f"t{number}": office.assign(f"t{number}") for number in range(4)}
+    office.tick(1)
+    assert office.status().status is Status.RUNNING
+    for task, reply in given.items():
+        office.join(reply, task, total_cost=0.5)
+    office.tick(1)
+    assert office.status().reason == "every value has its 2 assignments"
+    office.refresh()
+    assert (office.result().label, office.result().deviations) == (Label.CONFIRMATORY, [])
+
+
+def test_a_budget_that_is_used_up_by_what_did_not_come_ends_the_experiment() -> None:
+    """Assignments that were given out count whether a run came or not: no place is filled again."""
+    office = running(planned_per_value=2, budget_runs=4)
+    given = {f"t{number}": office.assign(f"t{number}") for number in range(4)}
+    for task in ("t0", "t1", "t2"):
+        office.join(given[task], task)
+    office.tick(601)
+    assert office.status().status is Status.COMPLETED
+    assert office.status().reason == "the budget is used up: 3 runs, 0.00 dollars"
 
 
 # --- replays ----------------------------------------------------------------------------------------------------------
@@ -503,15 +718,55 @@ def test_every_refusal_names_its_kind_and_its_reason(
 
 
 def test_when_the_samples_suffice_nobody_is_sent() -> None:
-    """After the last planned assignment the answer is "sufficient", before any tick; afterwards "not_running"."""
+    """While the last planned runs are under way the answer is "sufficient", when all are in it is "not_running"."""
     office = running(planned_per_value=2)
-    for number in range(4):
-        assert office.assign(f"t{number}").refusal is None
-    refused = office.assign("t4")
-    assert (refused.refusal, refused.message) == ("sufficient", "every value has its 2 assignments")
+    given = {f"t{number}": office.assign(f"t{number}") for number in range(4)}
+    for seconds in (0, 1, 500):
+        refused = office.assign("t4")
+        assert (refused.refusal, refused.message) == ("sufficient", "every value has its 2 assignments")
+        office.tick(seconds)
+        assert office.status().status is Status.RUNNING
+    for task, reply in given.items():
+        office.join(reply, task)
     office.tick()
+    assert office.status().status is Status.COMPLETED
     assert office.assign("t4").refusal == "not_running"
-    assert office.assign("t0").assigned_value is not None
+    assert office.assign("t0") == replace(given["t0"], request_id=f"request-{office.requests}")
+
+
+def test_an_expiry_reopens_a_place() -> None:
+    """Where a run does not come the experiment goes on until another has; only then has it all that was planned."""
+    office = running(planned_per_value=2, assignment="least", expire_seconds=60)
+    given = {f"t{number}": office.assign(f"t{number}") for number in range(4)}
+    for task in ("t0", "t1", "t2"):
+        office.join(given[task], task)
+    office.tick(61)
+    assert office.status().status is Status.RUNNING
+    another = office.assign("t4")
+    assert another.assigned_value == given["t3"].assigned_value
+    assert office.assign("t5").refusal == "sufficient"
+    office.tick()
+    assert office.status().status is Status.RUNNING
+    office.join(another, "t4")
+    office.tick()
+    assert (office.status().status, office.status().reason) == (
+        Status.COMPLETED,
+        "every value has its 2 assignments",
+    )
+
+
+def test_an_experiment_whose_runs_never_come_is_stopped() -> None:
+    """After three times its planned assignments it ends with cause loss, says so, and is exploratory."""
+    office = running(planned_per_value=2, expire_seconds=60)
+    for number in range(MOST_GIVEN * 4):
+        assert office.status().status is Status.RUNNING
+        assert office.assign(f"t{number}").refusal is None
+        office.tick(61)
+    assert office.status().status is Status.STOPPED
+    assert office.status().reason == "12 assignments led to only 0 runs"
+    assert office.status().next_step == NEXT_STEPS["loss"]
+    office.refresh()
+    assert office.result().deviations == ["stopped: 12 assignments led to only 0 runs"]
 
 
 def test_a_late_request_makes_no_assignment() -> None:
@@ -876,10 +1131,20 @@ def test_the_same_forgery_is_undone_each_time_and_noted_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["agents|2|definition", "none|1|definition", "agents|1|status", "agents", "a|b|c|d", ""]
+    "key",
+    [
+        "none|1|definition",
+        "agents|1|status",
+        "agents|2|status",
+        "agents",
+        "agents|x|definition",
+        f"agents|{'1' * 5000}|definition",
+        "a|b|c|d",
+        "",
+    ],
 )
 def test_other_records_are_not_suspected(key: str) -> None:
-    """Only the definition of a version that it knows is the owner's to defend."""
+    """Only definitions of experiments that it knows are the owner's to defend; a key of 5,000 digits is no version."""
     office = running()
     assert not office.owner.store.suspect(key, b"{}")
     assert not office.owner.store.changed
@@ -904,18 +1169,57 @@ def test_a_definition_without_a_true_seal_is_not_believed_after_a_restart() -> N
     assert again.reopened().owner.store.versions["agents"][0].notes.tampering == [told]
 
 
-def test_a_definition_that_lost_a_value_does_not_keep_its_owner_from_starting() -> None:
-    """Assignments to values that a changed definition no longer has are set apart and named."""
+@pytest.mark.parametrize(("values", "untested", "drawn"), [([1.0, 2.0], 3, 6), ([1.0, 2.0, 3.0, 4.0], 0, 9)])
+def test_a_definition_that_lost_or_gained_a_value_does_not_stop_its_owner(
+    values: list[float], untested: int, drawn: int
+) -> None:
+    """Assignments that cannot be of a changed definition are set apart and named until the true one is back."""
     office = running(values_tested=[1, 2, 4])
+    true = office.stored("agents|1|definition")
     for number in range(9):
-        office.assign(f"t{number}")
-    office.tables[EXPERIMENTS_TABLE][b"agents|1|definition"] = tampered(office, values_tested=[1.0, 2.0])
+        office.join(office.assign(f"t{number}"), f"t{number}", success=number % 2 == 0)
+    office.tables[EXPERIMENTS_TABLE][b"agents|1|definition"] = tampered(office, values_tested=values)
     again = office.reopened()
     again.tick()
     again.refresh()
     assert again.status().status is Status.STOPPED
-    assert sum("which is not tested" in what for what in again.notes().tampering) == 3
-    assert sum(arm.assigned for arm in again.result().arms) == 6
+    notes = again.notes().tampering
+    assert sum("which is not tested" in what for what in notes) == untested
+    assert sum("was drawn from 3 values" in what for what in notes) == drawn
+    assert [arm.assigned for arm in again.result().arms] == [0] * len(values)
+    assert again.owner.store.suspect("agents|1|definition", true)
+    again.refresh()
+    restored = again.reopened()
+    restored.owner.store.versions["agents"][0].dirty = True
+    restored.refresh()
+    assert [arm.assigned for arm in restored.result().arms] == [3, 3, 3]
+    assert restored.result().label is Label.EXPLORATORY
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"control_value": 3.0},
+        {"contrast_value": 7.0, "estimand": "contrast"},
+        {"values_tested": [4.0, 1.0]},
+        {"values_tested": [-1.0, 1.0, 4.0]},
+        {"values_tested": [1.0, "small", 4.0]},
+        {"outcome": Outcome.SUCCESS_TIMES_QUALITY},
+        {"secondary_outcomes": [Outcome.QUALITY_GIVEN_SUCCESS]},
+        {"alpha": 1e-300},
+    ],
+)
+def test_a_forged_definition_that_breaks_a_rule_does_not_stop_its_owner(changes: dict[str, Any]) -> None:
+    """Nobody could analyse it: it is as unreadable as any junk, its id is kept, and others go on."""
+    office = concluded()
+    office.tables[EXPERIMENTS_TABLE][b"agents|1|definition"] = tampered(office, **changes)
+    again = office.reopened()
+    assert again.owner.store.lost == {"agents"}
+    assert list(again.owner.store.versions) == ["other"]
+    again.tick()
+    again.refresh()
+    assert again.ask("create", definition=definition()).refusal == "invalid"
+    assert again.owner.store.versions["other"][0].notes.tampering == []
 
 
 def test_an_assignment_without_a_true_mac_is_not_believed_after_a_restart() -> None:
@@ -942,7 +1246,11 @@ JUNK: list[tuple[str, bytes, bytes]] = [
     (EXPERIMENTS_TABLE, b"other|1|definition", b"[" * 100_000),
     (EXPERIMENTS_TABLE, b"other|0|draft", b'{"definition": 7}'),
     (EXPERIMENTS_TABLE, b"other|1|status", b"{"),
+    (EXPERIMENTS_TABLE, b"other|" + b"9" * 5000 + b"|definition", b"{}"),
+    (EXPERIMENTS_TABLE, b"agents|" + b"9" * 5000 + b"|status", b"{}"),
+    (EXPERIMENTS_TABLE, b"cut|" + b"9" * 5000 + b"|requests", b"{}"),
     (ASSIGNMENTS_TABLE, b"junk", b"{"),
+    (ASSIGNMENTS_TABLE, b"none|" + b"9" * 5000, b"{"),
     (ASSIGNMENTS_TABLE, b"\xff", b"\xff"),
     (ASSIGNMENTS_TABLE, b"none|0", b"[" * 100_000),
 ]
@@ -1037,6 +1345,264 @@ def test_a_draft_that_was_changed_on_the_topic_is_checked_before_it_is_sealed() 
     assert (refused.refusal, refused.message) == (
         "invalid",
         "values_tested = [4.0, 1.0]: give them in ascending order",
+    )
+
+
+def concluded() -> Office:
+    """Open an office with an experiment that has everything beside it: status, notes, result and finding."""
+    office = running()
+    office.begin(experiment_id="other")
+    for experiment in ("agents", "other"):
+        for number in range(6):
+            reply = office.assign(f"t{number}", experiment)
+            office.join(reply, f"t{number}", success=number % 2 == 0, total_cost=0.5)
+        office.join(replace(reply, assignment_token=None), "odd", agent_run_id="odd")
+    office.tick(1)
+    office.refresh()
+    assert office.status().status is Status.ANALYZED
+    return office
+
+
+BESIDE: dict[str, tuple[type[Any], dict[str, object]]] = {
+    "status": (StatusRecord, {"status": Status.RUNNING}),
+    "notes": (Notes, {"unproven": {}}),
+    "result": (Result, {"sentence": "Agents work wonders."}),
+    "finding": (Finding, {"p": 1e-9}),
+}
+
+
+@pytest.mark.parametrize("forgery", ["changed", "moved", "bare", "made with another secret"])
+@pytest.mark.parametrize("kind", BESIDE)
+def test_a_record_beside_a_definition_that_bears_no_true_mac_is_not_believed(kind: str, forgery: str) -> None:
+    """Changed, taken from another experiment, or made elsewhere: it is named and counts for nothing."""
+    office = concluded()
+    what, changes = BESIDE[kind]
+    key = f"agents|1|{kind}"
+    record = msgspec.json.decode(office.stored(key), type=what)
+    forged = {
+        "changed": replace(record, **changes),
+        "moved": msgspec.json.decode(office.stored(f"other|1|{kind}"), type=what),
+        "bare": replace(record, mac=""),
+        "made with another secret": with_mac(key, record, "fedcba9876543210"),
+    }[forgery]
+    office.tables[EXPERIMENTS_TABLE][key.encode()] = msgspec.json.encode(forged)
+    again = office.reopened()
+    again.write()
+    told = f"version 1: the {kind} was not written by this deployment"
+    assert again.notes().tampering == [told]
+    trial = again.owner.store.versions["agents"][0]
+    assert trial.sealed == office.owner.store.versions["agents"][0].sealed
+    assert (trial.result is None, trial.finding is None) == (kind == "result", kind == "finding")
+    if kind == "status":
+        assert (again.status().status, again.status().reason) == (Status.STOPPED, "its status was lost")
+    else:
+        assert again.status().status is Status.ANALYZED
+    assert again.owner.store.versions["other"][0].notes.tampering == []
+    again.refresh()
+    assert again.result().label is Label.EXPLORATORY
+    assert again.result().runs == 6
+    assert again.reopened().owner.store.versions["agents"][0].notes.tampering == [told]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"run": None}, {"expired": True}, {"repeats": ["again"]}, {"success": 0.0}, {"outcome_mac": ""}]
+)
+def test_an_outcome_that_somebody_else_wrote_is_noted(changes: dict[str, Any]) -> None:
+    """What became of an assignment bears a MAC of its own: a run taken away, changed or added is told."""
+    office = running()
+    reply = office.assign("t0")
+    office.join(reply, "t0", success=True)
+    ((key, value),) = office.tables[ASSIGNMENTS_TABLE].items()
+    kept = msgspec.json.decode(value, type=Assignment)
+    assert kept.run is not None
+    forged = replace(kept, run=replace(kept.run, **changes)) if "success" in changes else replace(kept, **changes)
+    office.tables[ASSIGNMENTS_TABLE][key] = msgspec.json.encode(forged)
+    again = office.reopened()
+    again.write()
+    told = f"what became of assignment {key.decode()} was not written by this deployment"
+    assert again.notes().tampering == [told]
+    again.tick()
+    assert again.status().status is Status.STOPPED
+
+
+def test_the_outcome_of_another_assignment_is_not_believed() -> None:
+    """A true outcome is true for its own assignment only."""
+    office = running()
+    for number in range(2):
+        office.join(office.assign(f"t{number}"), f"t{number}", success=number == 0)
+    (one, other), stored = office.tables[ASSIGNMENTS_TABLE], office.tables[ASSIGNMENTS_TABLE]
+    first, second = (msgspec.json.decode(stored[key], type=Assignment) for key in (one, other))
+    stored[one] = msgspec.json.encode(replace(first, run=second.run, outcome_mac=second.outcome_mac))
+    again = office.reopened()
+    again.write()
+    assert again.notes().tampering == [f"what became of assignment {one.decode()} was not written by this deployment"]
+
+
+def test_a_foreign_cut_is_not_followed() -> None:
+    """Requests would be passed over: a cut of another hand, or of another partition, is as none."""
+    office = running()
+    office.ask("create", definition=definition(experiment_id="drafted"))
+    office.owner.store.keep_draft(office.owner.store.drafts["drafted"])
+    office.owner.store.pass_requests(0, RequestsCut(7, 1000))
+    office.write()
+    true = office.reopened().owner.store.cut
+    assert (true.offset, true.timestamp) == (7, 1000)
+    forgeries = {
+        b"cut|0|requests": msgspec.json.encode(RequestsCut(10**9, 10**15)),
+        b"cut|1|requests": office.stored("cut|0|requests"),
+    }
+    for key, value in forgeries.items():
+        stored = {name: dict(table) for name, table in office.tables.items()}
+        del stored[EXPERIMENTS_TABLE][b"cut|0|requests"]
+        stored[EXPERIMENTS_TABLE][key] = value
+        again = office.reopened(stored)
+        assert again.owner.store.cut == RequestsCut()
+        assert again.owner.store.versions["agents"][0].running
+
+
+def test_what_a_deployment_wrote_it_reads_back_unchanged() -> None:
+    """Every record, of drafts, versions, results, findings and outcomes, is true for an owner that starts again."""
+    office = concluded()
+    office.begin(experiment_id="sizes", dimension_tested="model_size", values_tested=["small", "large"],
+                 control_value="small", estimand="contrast")  # fmt: skip
+    office.ask("create", definition=definition(experiment_id="drafted"))
+    office.ask("amend", definition=definition(alpha=0.01), reason="w")
+    for number in range(5):
+        office.join(office.assign(f"t{number}"), f"t{number}", quality_score=number / 7)
+    office.tick(601)
+    office.refresh()
+    office.owner.store.keep_draft(office.owner.store.drafts["drafted"])
+    office.owner.store.pass_requests(0, RequestsCut(7, 1000))
+    office.write()
+    again = office.reopened(seed=3)
+    assert not again.owner.store.changed
+    assert again.owner.store.drafts == office.owner.store.drafts
+    assert again.owner.store.lost == set()
+    trials = {trial.name: trial for trial in again.owner.store.trials}
+    assert sorted(trials) == sorted(trial.name for trial in office.owner.store.trials)
+    for trial in office.owner.store.trials:
+        read = trials[trial.name]
+        assert (read.sealed, read.assignments.keys()) == (trial.sealed, trial.assignments.keys())
+        assert read.notes.tampering == []
+        for kind in BESIDE:
+            ours, theirs = getattr(trial, kind), getattr(read, kind)
+            assert (theirs and replace(theirs, mac="")) == (ours and replace(ours, mac=""))
+
+
+@pytest.mark.parametrize("gone", [None, b"{", b'{"definition": 7}'])
+def test_records_whose_definition_is_gone_reserve_its_id(gone: bytes | None) -> None:
+    """Whoever deletes a definition does not get its experiment begun anew under the same name."""
+    office = running()
+    office.assign("t0")
+    office.tables[EXPERIMENTS_TABLE].pop(b"agents|1|definition")
+    if gone is not None:
+        office.tables[EXPERIMENTS_TABLE][b"agents|1|definition"] = gone
+    again = office.reopened()
+    assert again.owner.store.lost == {"agents"}
+    refused = again.ask("create", definition=definition())
+    assert (refused.refusal, refused.message) == (
+        "invalid",
+        "experiment agents was started, and its definition is gone: choose another id",
+    )
+    assert again.ask("create", definition=definition(experiment_id="other")).refusal is None
+    assert again.assign("t0").refusal == "unknown"
+
+
+def test_a_draft_under_a_lost_id_is_not_started() -> None:
+    """Putting a draft in the place of a deleted definition does not begin the experiment anew either."""
+    office = running()
+    office.assign("t0")
+    del office.tables[EXPERIMENTS_TABLE][b"agents|1|definition"]
+    draft = Draft(read_definition(definition(alpha=0.2)), moment(BEGIN))
+    office.tables[EXPERIMENTS_TABLE][b"agents|0|draft"] = msgspec.json.encode(draft)
+    again = office.reopened()
+    refused = again.ask("start", experiment_id="agents")
+    assert (refused.refusal, refused.message) == (
+        "invalid",
+        "experiment agents was started, and its definition is gone: choose another id",
+    )
+    assert b"agents|1|definition" not in again.tables[EXPERIMENTS_TABLE]
+
+
+def test_a_lost_later_version_is_noted_on_the_newest_that_is_left() -> None:
+    """An amendment that vanished does not leave the version before it as if nothing had been."""
+    office = running()
+    office.ask("amend", definition=definition(alpha=0.01), reason="w")
+    del office.tables[EXPERIMENTS_TABLE][b"agents|2|definition"]
+    again = office.reopened()
+    again.write()
+    assert again.notes(1).tampering == ["version 2: the sealed definition was deleted"]
+    assert again.owner.store.lost == {"agents"}
+
+
+def test_a_forged_definition_taken_at_the_start_gives_way_to_the_true_one() -> None:
+    """An owner that began from a forgery takes the true record when it meets it, and tells what was changed."""
+    office = running()
+    reply = office.assign("t0")
+    true = office.stored("agents|1|definition")
+    office.tables[EXPERIMENTS_TABLE][b"agents|1|definition"] = tampered(office, alpha=0.2)
+    again = office.reopened()
+    again.write()
+    assert again.owner.store.suspect("agents|1|definition", true)
+    again.write()
+    assert again.stored("agents|1|definition") == true
+    (trial,) = again.owner.store.versions["agents"]
+    assert msgspec.json.encode(trial.sealed) == true
+    assert again.notes().tampering == [
+        "version 1: the record was not sealed by this deployment",
+        "version 1: the sealed definition was changed: alpha 0.05 -> 0.2",
+    ]
+    assert not again.owner.store.suspect("agents|1|definition", true)
+    assert again.owner.store.suspect("agents|1|definition", tampered(again, alpha=0.1))
+    again.write()
+    assert again.notes().tampering[-1] == "version 1: the sealed definition was changed: alpha 0.05 -> 0.1"
+    again.tick()
+    assert again.status().status is Status.STOPPED
+    again.join(reply, "t0")
+    again.refresh()
+    assert again.result().sha256 == trial.sealed.sha256
+    assert "assignments were made under another definition" not in "; ".join(again.result().deviations)
+
+
+def test_a_version_that_somebody_else_adds_is_noted_on_the_newest() -> None:
+    """Only the owner amends: the experiment that runs says that somebody else wrote one, and ends."""
+    office = running()
+    office.ask("amend", definition=definition(alpha=0.01), reason="w")
+    sealed = msgspec.json.decode(office.stored("agents|2|definition"), type=Sealed)
+    for found in (msgspec.json.encode(replace(sealed, version=3)), b"{"):
+        assert office.owner.store.suspect("agents|3|definition", found)
+    office.tick()
+    assert office.notes(2).tampering == ["version 3: somebody else wrote one"]
+    assert b"agents|1|notes" not in office.tables[EXPERIMENTS_TABLE]
+    assert office.status(2).reason == "tampering: version 3: somebody else wrote one"
+
+
+def test_a_record_without_a_field_at_its_default_is_the_same() -> None:
+    """What another version of the code wrote without a field, or spelt out, is no forgery."""
+    office = running()
+    true = office.stored("agents|1|definition")
+    fields = json.loads(true)
+    for name in ("run_dollars", "expire_seconds", "stopping"):
+        fields["definition"].pop(name)
+    fields["definition"]["expire_seconds"] = 600
+    del fields["schema_version"]
+    assert not office.owner.store.suspect("agents|1|definition", json.dumps(fields, indent=2).encode())
+    assert not office.owner.store.changed
+
+
+def test_long_texts_of_a_forged_definition_are_cut_in_the_notes() -> None:
+    """However much somebody writes, what is noted of it stays short enough to be kept."""
+    office = running()
+    filters = {f"key{at}": "y" * 1000 for at in range(1000)}
+    for changes in ({"hypothesis": "x" * 2000}, {"context_filter": filters}, {"stratify_by": ["z" * 250] * 4}):
+        assert office.owner.store.suspect("agents|1|definition", tampered(office, **changes))
+    office.write()
+    assert len(office.notes().tampering) == 3
+    assert all(len(told) < 600 for told in office.notes().tampering)
+    assert (
+        office.notes()
+        .tampering[0]
+        .startswith("version 1: the sealed definition was changed: hypothesis 'More agents succeed more often' -> 'xxx")
     )
 
 

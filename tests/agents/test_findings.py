@@ -1,4 +1,4 @@
-"""The register of findings: levels are LORD++'s, in the order of the topic, and exploratory findings spend nothing."""
+"""The register of findings: levels are LORD++'s, in the order of the topic, and exploratory findings take a place."""
 
 import pytest
 from hypothesis import given
@@ -33,8 +33,10 @@ P = st.sampled_from([0.0, 1e-9, 1e-4, 0.002, 0.01, 0.05, 0.5, 1.0])
 
 
 @given(st.lists(st.tuples(P, st.booleans()), max_size=30))
-def test_each_level_is_that_of_the_ledger_without_the_exploratory(tests: list[tuple[float, bool]]) -> None:
-    """Taking exploratory findings out changes no other's level; they have none, and do not stand whatever their p."""
+def test_each_level_is_that_of_the_ledger_where_the_exploratory_count_as_nothing_found(
+    tests: list[tuple[float, bool]],
+) -> None:
+    """Exploratory findings take a place with p = 1, whatever theirs is; they have no level and do not stand."""
     label = {True: Label.CONFIRMATORY, False: Label.EXPLORATORY}
     findings = [replace(FINDING, p=p, label=label[confirmatory]) for p, confirmatory in tests]
     found = registered(findings)
@@ -43,10 +45,22 @@ def test_each_level_is_that_of_the_ledger_without_the_exploratory(tests: list[tu
     for each, (p, confirmatory) in zip(found, tests, strict=True):
         if not confirmatory:
             assert (each.level, each.stands) == (None, False)
+            ledger, rejected = ledger.test(1.0)
+            assert not rejected
             continue
         assert each.level == ledger.level
         ledger, rejected = ledger.test(p)
         assert each.stands is rejected
+
+
+def test_trying_until_it_looks_well_costs_what_testing_does() -> None:
+    """Ten experiments that were stopped by hand leave the next as low a level as ten that found nothing."""
+    stopped = [replace(FINDING, label=Label.EXPLORATORY, p=1e-9)] * 10
+    nothing = [replace(FINDING, p=1.0)] * 10
+    last = replace(FINDING, p=1e-4)
+    after_stops, after_nothing = registered([*stopped, last])[-1], registered([*nothing, last])[-1]
+    assert after_stops.level == after_nothing.level
+    assert (after_stops.level or 1.0) < (registered([last])[0].level or 0.0)
 
 
 def test_the_first_level_and_what_a_finding_earns_back() -> None:

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from agents.definitions import assignment_mac, assignment_token, read_definition
-from agents.outcome_events import actual_value, joined_run, source_header, source_of, task_fields, unproven
+from agents.outcome_events import (
+    actual_value,
+    corrected,
+    joined_run,
+    source_header,
+    source_of,
+    task_fields,
+    unproven,
+)
 from models.events import RunEvent
 from models.experiments import Assignment, Definition, Joined
 from models.topics import SOURCE_HEADER
@@ -173,6 +181,32 @@ def test_no_invented_token_proves_anything(token: str) -> None:
     assert unproven(event(assignment_token=token), made) in reasons
     assert unproven(event(assignment_token=token), None) in reasons
     assert unproven(event(), made) == "no assignment token"
+
+
+# --- corrections ------------------------------------------------------------------------------------------------------
+
+BEFORE = Joined("r", 60.0, (0, 7), 2.0, 1.0, 0.5, 30.0, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("after", "expected"),
+    [
+        (BEFORE, False),
+        (replace(BEFORE, order=(1, 2)), False),
+        (replace(BEFORE, order=(1, 2), completed_at=61.0), False),
+        (replace(BEFORE, order=(1, 2), success=0.0), True),
+        (replace(BEFORE, order=(1, 2), quality_score=None), True),
+        (replace(BEFORE, order=(1, 2), time_to_complete=31.0), True),
+        (replace(BEFORE, order=(1, 2), total_cost=0.5), True),
+        (replace(BEFORE, order=(1, 2), actual_value=4.0), True),
+        (replace(BEFORE, order=(1, 2), excluded=True), True),
+    ],
+)
+def test_a_run_is_corrected_where_an_analysis_reads_it_differently(after: Joined, expected: bool) -> None:  # noqa: FBT001
+    """Another order or time of completion is no other outcome; a run that was not there before corrects none."""
+    assert corrected(BEFORE, after) is expected
+    assert not corrected(None, after)
+    assert not corrected(None, None)
 
 
 # --- sources ----------------------------------------------------------------------------------------------------------

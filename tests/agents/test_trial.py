@@ -1,5 +1,6 @@
 """A trial: who gets which value under each rule, what counts, when it is enough, and that a restart changes nothing."""
 
+import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from agents.definitions import assignment_id, assignment_mac, random_key, read_definition, seal
-from agents.trial import BATCH, LEAST_SEEN, Refused, Trial
+from agents.trial import BATCH, FIRST_UNPRICED, LEAST_SEEN, MOST_GIVEN, Refused, Trial
 from analytics.adaptive import FLOOR, neyman_shares, thompson_shares
 from analytics.randomisation import drawn, uniform
 from models.experiments import Assignment, Definition, Joined, Status, StatusRecord, Value
@@ -346,30 +347,119 @@ def test_expired_assignments_do_not_suffice() -> None:
 
 
 def test_a_budget_of_runs_ends_the_assignments() -> None:
-    """As many assignments as were allowed are out, whatever they cost."""
-    trial = trial_of(budget_runs=5)
+    """As many assignments as were allowed have been given out, whatever they cost, those that expired included."""
+    trial = trial_of(budget_runs=5, expire_seconds=10)
     for number in range(5):
         assert not trial.exhausted()
         assign(trial, f"task={number}")
+        if number < 2:
+            trial.put(*trial.overdue(BEGIN + 11))
+    assert (sum(trial.counts), len(trial.assignments)) == (3, 5)
     assert trial.exhausted()
     assert refusal(trial) == ("budget", "the experiment's budget is used up")
 
 
 def test_a_budget_of_dollars_counts_what_is_under_way_at_the_mean_price() -> None:
-    """Two finished runs at 3 dollars in the mean and n under way make 6 + 3 n; runs without a price cost nothing."""
-    trial = trial_of(budget_dollars=12)
+    """Two priced runs at 3 dollars in the mean and n others, under way or without a price, make 6 + 3 n."""
+    trial = trial_of(budget_dollars=16)
     made = [assign(trial, f"task={number}") for number in range(5)]
     assert not trial.exhausted()
     finish(trial, made[0], total_cost=2.0)
-    assert (trial.dollars, trial.exhausted()) == (2.0, False)
+    assert (trial.dollars, trial.committed, trial.exhausted()) == (2.0, 10.0, False)
     finish(trial, made[1], total_cost=4.0)
-    assert (trial.pending, trial.exhausted()) == (3, True)
+    assert (trial.price, trial.committed, trial.exhausted()) == (3.0, 15.0, False)
     finish(trial, made[2])
-    assert (trial.pending, trial.exhausted()) == (2, True)
-    finish(trial, made[3])
-    assert (trial.dollars, trial.pending, trial.exhausted()) == (6.0, 1, False)
+    assert (trial.pending, trial.committed) == (2, 15.0)
+    assign(trial, "task=5")
+    assert (trial.committed, trial.exhausted()) == (18.0, True)
+    trial.put(replace(trial.assignments[made[3].assignment_id], expired=True))
+    assert (trial.committed, trial.exhausted()) == (15.0, False)
     trial.put(replace(trial.assignments[made[0].assignment_id], run=Joined("run-task=0", BEGIN, (1, 2))))
-    assert trial.dollars == 4.0
+    assert (trial.dollars, trial.price, trial.committed) == (4.0, 4.0, 20.0)
+
+
+def test_a_foretold_price_counts_until_runs_are_dearer() -> None:
+    """What is under way or tells no price counts at the greater of what was foretold and the mean so far."""
+    trial = trial_of(budget_dollars=100, run_dollars=2)
+    made = [assign(trial, f"task={number}") for number in range(3)]
+    assert (trial.price, trial.committed) == (2.0, 6.0)
+    finish(trial, made[0], total_cost=1.0)
+    assert (trial.price, trial.committed) == (2.0, 5.0)
+    finish(trial, made[1], total_cost=5.0)
+    assert (trial.price, trial.committed) == (3.0, 9.0)
+    finish(trial, made[2])
+    assert (trial.price, trial.committed) == (3.0, 9.0)
+
+
+def test_before_any_price_is_known_only_a_few_runs_a_value_go_out() -> None:
+    """A budget in dollars opens with three a value; one price, or an end without one, opens the next places."""
+    trial = trial_of(budget_dollars=100)
+    made = [assign(trial, f"task={number}") for number in range(3 * FIRST_UNPRICED)]
+    assert refusal(trial) == ("budget", "the first runs have yet to tell what a run costs: run without, and ask again")
+    assert (trial.running, trial.exhausted(), trial.sufficient()) == (True, False, False)
+    assert trial.assign(made[0].unit, {}, [], SCALE, BEGIN) == made[0]
+    finish(trial, made[0])
+    assign(trial, "task=unpriced")
+    assert refusal(trial)[0] == "budget"
+    finish(trial, made[1], total_cost=0.5)
+    assert [assign(trial, f"task=next-{number}").unit for number in range(30)]
+    for fields in ({"budget_dollars": 100, "run_dollars": 1.0}, {"budget_runs": 100}, {}):
+        free = trial_of(**fields)
+        assert [assign(free, f"task={number}").unit for number in range(4 * FIRST_UNPRICED)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    price=st.floats(0.1, 5),
+    share=st.floats(0.5, 2),
+    foretold=st.booleans(),
+    budget=st.floats(20, 60),
+    seed=st.integers(0, 10**6),
+)
+def test_a_budget_is_not_passed_by_more_than_one_run(
+    price: float,
+    share: float,
+    foretold: bool,  # noqa: FBT001 - drawn
+    budget: float,
+    seed: int,
+) -> None:
+    """However answers and outcomes come, and some without a price: a run's price over the budget is the most.
+
+    Where nothing was foretold, or too little, the runs that went out before one told its price may be dearer still.
+    """
+    rng = random.Random(seed)  # noqa: S311 - a repeatable test
+    told = {"run_dollars": price * share} if foretold else {}
+    trial = trial_of(budget_dollars=budget, planned_per_value=1000, **told)
+    waiting: list[Assignment] = []
+    before = 0
+    for number in range(1000):
+        try:
+            waiting.append(assign(trial, f"task={number}"))
+        except Refused:
+            if trial.exhausted():
+                break
+        else:
+            before = before if trial.dollars else len(trial.assignments)
+        if waiting and rng.random() < 0.5:
+            finish(trial, waiting.pop(rng.randrange(len(waiting))), total_cost=None if rng.random() < 0.3 else price)
+    assert trial.exhausted()
+    spent = price * len(trial.assignments)
+    enough = foretold and share >= 1
+    assert spent <= (budget + price if enough else max(budget + price, price * before)) * (1 + 1e-9)
+    if enough and trial.dollars == 0:
+        assert len(trial.assignments) == math.ceil(budget / (price * share) * (1 - 1e-12))
+
+
+@pytest.mark.parametrize("rule", ["blocks", "least", "neyman"])
+def test_a_trial_that_loses_its_runs_is_known_by_three_times_its_plan(rule: str) -> None:
+    """Assignments that led to nothing free their places, but not for ever."""
+    trial = trial_of(assignment=rule, planned_per_value=2, expire_seconds=10)
+    for number in range(MOST_GIVEN * 6):
+        assert not trial.lossy()
+        assign(trial, f"task={number}")
+        for each in trial.overdue(BEGIN + 11):
+            trial.put(each)
+    assert (trial.lossy(), trial.sufficient(), trial.counts) == (True, False, [0, 0, 0])
 
 
 def test_a_trial_that_does_not_run_or_a_task_outside_it_is_refused_with_the_reason() -> None:
@@ -409,7 +499,14 @@ def test_a_trial_rebuilt_in_any_order_continues_exactly_as_the_undisturbed_one(
 ) -> None:
     """Assignments, outcomes and expiries make the state; read back in any order, the next assignments are the same."""
     rng = random.Random(seed)  # noqa: S311 - a repeatable test
-    trial = trial_of(assignment=rule, outcome=outcome, planned_per_value=1000, switchback_seconds=7, budget_dollars=1e6)
+    trial = trial_of(
+        assignment=rule,
+        outcome=outcome,
+        planned_per_value=1000,
+        switchback_seconds=7,
+        budget_dollars=1e6,
+        run_dollars=1.0,
+    )
     made: list[Assignment] = []
     for number in range(steps):
         step = rng.choice("aaafffx")
@@ -429,6 +526,7 @@ def test_a_trial_rebuilt_in_any_order_continues_exactly_as_the_undisturbed_one(
     again = rebuilt(trial, stored)
     assert (again.counts, again.pending, again.dollars) == (trial.counts, trial.pending, trial.dollars)
     assert (again.sufficient(), again.exhausted()) == (trial.sufficient(), trial.exhausted())
+    assert (again.price, again.committed, again.lossy()) == (trial.price, trial.committed, trial.lossy())
     for number in range(after):
         task, now = a_task(rng), BEGIN + steps + number
         assert assign(again, f"task=after-{number}", task, now) == assign(trial, f"task=after-{number}", task, now)

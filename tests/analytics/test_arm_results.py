@@ -154,6 +154,83 @@ def test_runs_in_the_washout_of_a_time_block_are_completed_and_not_measured() ->
     assert len(rows_of(made, definition, Outcome.SUCCESS).y) == 14
 
 
+@pytest.mark.parametrize("rule", ["switchback", "neyman", "thompson"])
+@pytest.mark.parametrize("outcome", [Outcome.SUCCESS, Outcome.QUALITY_SCORE, Outcome.TOTAL_COST])
+def test_values_of_runs_that_are_not_independent_have_the_interval_of_the_estimated_means(
+    rule: Any,  # noqa: ANN401 - one of five words
+    outcome: Outcome,
+) -> None:
+    """By time block or by the chances of the draws, as the headline has them; none for any look, none per protocol."""
+    rng = np.random.default_rng(5)
+    definition = replace(TWO, assignment=rule, outcome=outcome, alpha=0.1)
+    made = []
+    for at in range(1600):
+        value = [1.0, 4.0][at // 100 % 2] if rule == "switchback" else [1.0, 4.0][int(rng.random() < 0.5)]
+        level = 0.1 * np.sin(at // 100)
+        run = a_run(
+            at,
+            value,
+            success=float(rng.random() < 0.5 + level),
+            quality_score=float(rng.beta(2, 2)),
+            total_cost=float(np.exp(level + rng.normal())),
+        )
+        made.append(assigned(at, value, run))
+    means = arm_means(rows_of(made, definition, outcome), definition, outcome)
+    half = stats.norm.ppf(0.95) * np.sqrt(np.diag(means.covariance)) * means.stretch
+    rows = results(made, definition)
+    for place, row in enumerate(rows):
+        assert row.mean is not None
+        assert row.mean.estimate == pytest.approx(means.mean[place])
+        assert (row.mean.lo, row.mean.hi) == pytest.approx(
+            (means.mean[place] - half[place], means.mean[place] + half[place])
+        )
+        assert (row.anytime_lo, row.anytime_hi, row.per_protocol, row.adjusted) == (None, None, None, None)
+    assert sum(row.measured for row in rows) == 1600
+    if rule == "switchback":
+        assert means.stretch == pytest.approx(stats.t.ppf(0.975, 14) / stats.norm.ppf(0.975))
+        plain = results(made, replace(definition, assignment="blocks"))[0].mean
+        assert plain is not None
+        assert rows[0].mean is not None
+        assert rows[0].mean.se > plain.se
+
+
+def test_one_time_block_a_value_has_no_interval() -> None:
+    """Without two blocks there is no telling how blocks differ: the counts stand alone."""
+    made = [assigned(at, [1.0, 4.0][at // 100], a_run(at, None, success=float(at % 2))) for at in range(200)]
+    rows = results(made, replace(TWO, assignment="switchback"))
+    assert [(each.measured, each.mean, each.anytime_lo) for each in rows] == [(100, None, None), (100, None, None)]
+
+
+def test_a_clusters_mean_stands_for_its_runs() -> None:
+    """Block by block and value by value, by brute force; it complies where all its runs did."""
+    rng = np.random.default_rng(9)
+    definition = replace(TWO, assignment="switchback", outcome=Outcome.QUALITY_SCORE)
+    made = [
+        assigned(
+            at,
+            [1.0, 4.0][at // 100 % 2],
+            a_run(at, [1.0, 4.0][at // 100 % 2] if at != 252 else 2.0, quality_score=float(rng.random())),
+            complexity=float(rng.random()),
+        )
+        for at in range(0, 700, 7)
+    ]
+    whole = rows_of(made, definition, Outcome.QUALITY_SCORE)
+    found = whole.by_cluster()
+    blocks = {(int(arm), int(cluster)) for arm, cluster in zip(whole.arm, whole.cluster, strict=True)}
+    assert sorted(zip(found.arm.tolist(), found.cluster.tolist(), strict=True)) == sorted(blocks)
+    assert len(blocks) == 7
+    assert found.complied.sum() == 6
+    for at in range(7):
+        inside = (whole.arm == found.arm[at]) & (whole.cluster == found.cluster[at])
+        assert found.y[at] == pytest.approx(whole.y[inside].mean())
+        assert found.complexity[at] == pytest.approx(whole.complexity[inside].mean())
+        assert found.complied[at] == whole.complied[inside].all()
+        assert found.batch[at] == whole.batch[inside][0]
+        assert found.propensities[at].tolist() == [0.5, 0.5]
+    none = whole.where(np.zeros(len(whole.y), np.bool_)).by_cluster()
+    assert (len(none.arm), len(none.y), none.propensities.shape) == (0, 0, (0, 2))
+
+
 def test_adjusted_means_are_those_of_the_headline() -> None:
     """With complexity taken out where that was sealed and is possible; else none."""
     rng = np.random.default_rng(3)

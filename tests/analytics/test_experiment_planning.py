@@ -153,7 +153,7 @@ def test_blocks_of_time_that_differ_cost_a_switchback_power() -> None:
     """Tasks that come at random into blocks of one value each: the error is that of 2,000 simulated switchbacks."""
     rng = np.random.default_rng(11)
     a_day, correlation, n = 480.0, 0.2, 300
-    definition = changed(PARALLEL, planned_per_value=n, switchback_seconds=1800)
+    definition = changed(PARALLEL, planned_per_value=n, switchback_seconds=1800, washout_seconds=0)
     known = world(0.8, tasks_a_day=a_day, block_correlation=correlation)
     ln_x = np.log(numbers(PARALLEL))
     away = ln_x - ln_x.mean()
@@ -175,7 +175,7 @@ def test_blocks_of_time_that_differ_cost_a_switchback_power() -> None:
 
 def test_runs_that_are_not_measured_do_not_count() -> None:
     """A third of a block washed out, and one run in five without a quality score, leave 8/15 of the runs."""
-    plain = plan(changed(PARALLEL, outcome=Outcome.QUALITY_SCORE), world(0.2))
+    plain = plan(changed(PARALLEL, outcome=Outcome.QUALITY_SCORE, washout_seconds=0), world(0.2))
     washed = changed(PARALLEL, outcome=Outcome.QUALITY_SCORE, washout_seconds=600)
     less = plan(washed, world(0.2, measured=0.8))
     assert less.standard_error == pytest.approx(plain.standard_error / math.sqrt(8 / 15))

@@ -20,7 +20,10 @@ ANYTIME = 3.0352
 
 def standard_error(definition: Definition) -> float:
     """Give the error of the effect from the design matrix, or from two means."""
-    n, sd = definition.planned_per_value, SD[definition.outcome]
+    kept = 1.0
+    if definition.assignment == "switchback":
+        kept -= definition.washout_seconds / definition.switchback_seconds
+    n, sd = kept * definition.planned_per_value, SD[definition.outcome]
     if definition.estimand == "contrast":
         return sd * math.sqrt(2 / n)
     x = np.array(definition.values_tested, np.float64)
@@ -64,7 +67,12 @@ def test_outcomes_are_those_of_the_documents_table() -> None:
     }
     falling = [name for name, definition in READY_MADE.items() if definition.direction == "decrease"]
     assert falling == ["parallelism_level"]
-    assert READY_MADE["parallelism_level"].assignment == "switchback"
+    parallelism = READY_MADE["parallelism_level"]
+    assert (parallelism.assignment, parallelism.switchback_seconds, parallelism.washout_seconds) == (
+        "switchback",
+        1800,
+        300,
+    )
     assert set(READY_MADE["parallelism_level"].secondary_outcomes) == {Outcome.SUCCESS, Outcome.QUALITY_SCORE}
     size = READY_MADE["model_size"]
     assert (size.estimand, size.control_value, size.contrast_value) == ("contrast", "small", "large")
@@ -74,7 +82,7 @@ def test_outcomes_are_those_of_the_documents_table() -> None:
 
 @pytest.mark.parametrize("name", READY_MADE)
 def test_planned_sizes_tell_the_minimum_effect_from_none(name: str) -> None:
-    """A flat truth is called that in at least 80 % of experiments, and the minimum effect seen in 90 %.
+    """A flat truth is called that in at least 80 % of experiments, and the minimum effect seen in 90 %, less washout.
 
     With d = minimum effect / SE the sequence excludes zero with probability Φ(d - 3.04), and lies within the minimum
     effect on a flat truth with 2 Φ(d - 3.04) - 1, which is .8 at d = 4.32.

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from analytics.ready_made import AGENT_COUNT, MODEL_SIZE
-from analytics.verdicts import amount, judge, judge_knee, too_early
+from analytics.verdicts import amount, ends_early, judge, judge_knee, too_early
 from models.dimensions import Outcome
 from models.experiments import ArmResult, Definition, Effect, Verdict
 from models.laws import Estimate, Knee
@@ -31,12 +31,16 @@ DIRECTIONS: list[tuple[str, float, float, Verdict, str]] = [
     ("increase", -0.05, 0.08, Verdict.REFUTED, "No effect larger than 10.0 points."),
     ("increase", -0.30, -0.02, Verdict.REFUTED, "The opposite of what was expected."),
     ("increase", -0.05, 0.30, Verdict.UNDETERMINED, "Undetermined: neither an effect nor the absence of one of 10.0"),
-    ("increase", -0.50, 0.08, Verdict.REFUTED, "No effect larger than 10.0 points."),
+    ("increase", -0.50, 0.08, Verdict.REFUTED, "No rise larger than 10.0 points."),
+    ("increase", -0.10, 0.08, Verdict.REFUTED, "No rise larger than 10.0 points."),
     ("increase", 0.0, 0.1, Verdict.UNDETERMINED, "Undetermined"),
     ("decrease", -0.30, -0.02, Verdict.SUPPORTED, "Success falls by"),
     ("decrease", -0.08, -0.02, Verdict.REFUTED, "An effect, but smaller than 10.0 points."),
     ("decrease", -0.08, 0.05, Verdict.REFUTED, "No effect larger than 10.0 points."),
+    ("decrease", -0.08, 0.50, Verdict.REFUTED, "No fall larger than 10.0 points."),
+    ("decrease", -0.08, 0.10, Verdict.REFUTED, "No fall larger than 10.0 points."),
     ("decrease", 0.02, 0.30, Verdict.REFUTED, "The opposite of what was expected."),
+    ("decrease", 0.02, 0.08, Verdict.REFUTED, "The opposite of what was expected."),
     ("decrease", -0.30, 0.05, Verdict.UNDETERMINED, "Undetermined"),
     ("either", 0.02, 0.30, Verdict.SUPPORTED, "Success rises by"),
     ("either", -0.30, -0.02, Verdict.SUPPORTED, "Success falls by"),
@@ -83,6 +87,64 @@ def test_a_fixed_experiment_is_judged_once_at_its_end(
     early = judge(definition, seen, 0.83, final=False)
     assert early.verdict is Verdict.UNDETERMINED
     assert early.sentence.startswith("Not judged yet: this experiment has one look, at its end. Success ")
+
+
+ENDINGS: list[tuple[str, float, float, bool]] = [
+    # direction, the interval at any look, whether it is enough to end
+    ("increase", 0.02, 0.30, True),  # an effect
+    ("increase", -0.09, 0.09, True),  # none of the least size, either way
+    ("increase", 0.02, 0.08, True),  # an effect, but a smaller one
+    ("increase", -0.30, -0.02, True),  # the opposite
+    ("increase", -0.50, 0.08, False),  # no rise, but how far it falls is open
+    ("increase", -0.10, 0.08, False),
+    ("increase", -0.05, 0.30, False),
+    ("decrease", -0.30, -0.02, True),
+    ("decrease", -0.09, 0.09, True),
+    ("decrease", 0.02, 0.30, True),
+    ("decrease", -0.08, 0.50, False),
+    ("decrease", -0.30, 0.05, False),
+    ("either", 0.02, 0.30, True),
+    ("either", -0.30, -0.02, True),
+    ("either", -0.09, 0.09, True),
+    ("either", -0.30, 0.08, False),
+]
+
+
+@pytest.mark.parametrize(("direction", "lo", "hi", "ends"), ENDINGS)
+def test_an_experiment_ends_early_when_nothing_is_left_to_tell(
+    direction: Any,  # noqa: ANN401 - one of three words
+    lo: float,
+    hi: float,
+    ends: bool,  # noqa: FBT001 - expected
+) -> None:
+    """At an effect, its opposite, or the absence of both; where one side alone is ruled out it goes on."""
+    definition = replace(SEQUENTIAL, direction=direction)
+    verdict = judge(definition, effect(lo, hi), None, final=False).verdict
+    assert ends_early(definition, effect(lo, hi), verdict) is ends
+    assert not ends_early(definition, effect(lo, hi), Verdict.UNDETERMINED)
+    assert not ends_early(definition, None, verdict)
+
+
+def test_only_what_is_ruled_out_on_both_sides_is_called_no_effect() -> None:
+    """In a fixed experiment both ends of the interval of two one-sided tests have to lie within the least effect."""
+    fixed = replace(SEQUENTIAL, stopping="fixed")
+    both = effect(-9, 9, one_look=(-0.2, 0.2), equivalence=(-0.09, 0.09))
+    assert judge(fixed, both, None, final=True).sentence.startswith("No effect larger than 10.0 points.")
+    one = effect(-9, 9, one_look=(-0.2, 0.2), equivalence=(-0.11, 0.09))
+    assert judge(fixed, one, None, final=True).sentence.startswith("No rise larger than 10.0 points.")
+
+
+def test_an_effect_beyond_all_numbers_is_told_all_the_same() -> None:
+    """An estimate or an end of the interval of ln time whose exponential no float holds is cut, not an error."""
+    slow = replace(SEQUENTIAL, outcome=Outcome.TIME_TO_COMPLETE, direction="decrease")
+    for lo, hi in ((-2000.0, 2000.0), (800.0, 5000.0), (-5000.0, -800.0)):
+        found = judge(slow, effect(lo, hi), 0.5, final=False)
+        assert found.sentence
+        assert "inf" not in found.sentence
+    assert judge(slow, effect(-2000, 2000), None, final=False).sentence.startswith("Undetermined")
+    for value in (709.9, 1e308):
+        assert amount(Outcome.TOTAL_COST, value) == amount(Outcome.TOTAL_COST, 300.0)
+    assert amount(Outcome.TOTAL_COST, -1e308) == "-100.0 %"
 
 
 def test_each_interval_has_its_own_part_in_a_fixed_verdict() -> None:

@@ -555,12 +555,61 @@ def test_a_changed_definition_and_a_broken_chain_are_told() -> None:
     assert "MIND: version 2 does not follow version 1" in html_text(report(versions=[first, lost]))
 
 
-def test_a_finding_stands_only_at_its_own_level() -> None:
-    """LORD++'s level is set against the finding's p; a level without its finding is pointed at."""
-    told = html_text(report())
-    assert "the level 0.012, after 1 finding before it. Its p of 4e-07 is within it: the finding stands." in told
-    assert "is above it: the finding does not stand." in html_text(report(level=1e-7))
-    assert "but the register does not hold it" in html_text(report(findings=[]))
+def standing(found: Finding | None, level: float | None, form: Callable[[Report], str]) -> str:
+    """Tell the report of an experiment with this finding, the second in the register."""
+    made = definition()
+    own = [] if found is None else [replace(found, experiment_id=made.experiment_id, sha256=digest(made))]
+    return form(report(made, findings=[finding("first", Verdict.REFUTED), *own], level=level))
+
+
+NEGATIVE = "It claims no effect, so there is none to stand: what it rules out, its interval rules out."
+KNEE = "It is judged by the interval of its knee, not by a test of an effect."
+LEVEL = "LORD++ gives this finding the level 0.012, after 1 finding before it."
+
+
+@FORMS
+@pytest.mark.parametrize(
+    ("found", "level", "words"),
+    [
+        (None, 0.0123, "Not concluded yet. LORD++ gives each finding, in the order of their conclusion, a level"),
+        (
+            finding("own", Verdict.SUPPORTED, p=4e-7),
+            0.0123,
+            f"{LEVEL} Its p of 4e-07 is within it: the effect stands among all experiments.",
+        ),
+        (
+            finding("own", Verdict.SUPPORTED, p=0.02),
+            0.0123,
+            f"{LEVEL} Its p of 0.02 is above it: the effect does not stand among all experiments.",
+        ),
+        (finding("own", Verdict.REFUTED, p=1e-9), 0.0123, f"{LEVEL} {NEGATIVE}"),
+        (finding("own", Verdict.UNDETERMINED), 0.0123, f"{LEVEL} {NEGATIVE}"),
+        (finding("own", Verdict.SUPPORTED, p=1.0), 0.0123, f"{LEVEL} {KNEE}"),
+        (finding("own", Verdict.SUPPORTED, effect=None, p=1.0), 0.0123, f"{LEVEL} {KNEE}"),
+        (
+            finding("own", Verdict.SUPPORTED, p=1e-9, label=Label.EXPLORATORY),
+            None,
+            "Exploratory, after 1 finding before it: it claims nothing and has no level. Another experiment can",
+        ),
+    ],
+)
+def test_what_a_finding_is_among_all_is_told_in_words(
+    found: Finding | None, level: float | None, words: str, form: Callable[[Report], str]
+) -> None:
+    """Not concluded, exploratory, negative, a knee, an effect that stands, one that does not: each is said as such."""
+    told = standing(found, level, form)
+    assert words in told
+    others = {"Not concluded yet.", "Exploratory, after", NEGATIVE, KNEE, "the effect stands", "does not stand"}
+    assert [other for other in others if other in told] == [other for other in others if other in words]
+
+
+@FORMS
+def test_a_change_beyond_all_numbers_is_told(form: Callable[[Report], str]) -> None:
+    """An interval of ln time whose end no float holds as a ratio does not keep the report from being written."""
+    made, whole = timed()
+    wide = replace(effect(made.outcome, -0.2, 0.15), anytime_lo=-900.0, anytime_hi=900.0)
+    told = form(report(made, result=replace(whole, effect=wide), findings=[]))
+    assert "Not concluded yet." in told
 
 
 def test_without_a_sealed_version_there_is_no_report() -> None:

@@ -89,6 +89,8 @@ async def test_the_schema_can_be_applied_again(archive_settings: Settings) -> No
     assert {row[0] for row in before.rows} == {
         *("scaling_observations", "scaling_records", "scaling_rejected", "scaling_laws"),
         *("observations", "records", "rejected", "laws", "law_history"),
+        *("scaling_experiments", "scaling_assignments", "scaling_findings"),
+        *("experiments", "experiment_assignments", "findings"),
     }
 
 

@@ -80,6 +80,19 @@ async def started(assigner: Assigner, **changes: Any) -> str:  # noqa: ANN401 - 
     return made.experiment_id
 
 
+async def fill(assigner: Assigner, experiment: str) -> list[Reply]:
+    """Ask for tasks until every value has its assignments; the last block may be cut."""
+    replies = list[Reply]()
+    while len(replies) < 20:
+        task = {"task_id": f"t-{len(replies)}", "project": "atlas", "task_complexity": 0.7}
+        reply = await assigner.assign(experiment, task, patience=10)
+        if reply.refusal == "sufficient":
+            break
+        assert reply.assigned_value is not None, reply.message
+        replies.append(reply)
+    return replies
+
+
 async def assign(assigner: Assigner, experiment: str, count: int) -> list[Reply]:
     """Ask for so many tasks."""
     tasks = [{"task_id": f"t-{number}", "project": "atlas", "task_complexity": 0.7} for number in range(count)]
@@ -137,18 +150,19 @@ def runs_of(course: Course, number: int = 1) -> int:
 async def test_an_experiment_goes_from_draft_to_finding(assigner: Assigner, settings: Settings, state: Path) -> None:
     """Draft, start, assign, publish, analyse: it is on the topics, in ClickHouse, in the register and in the report."""
     experiment = await started(assigner)
-    replies = await assign(assigner, experiment, 8)
-    assert [sum(reply.assigned_value == value for reply in replies) for value in (1, 2)] == [4, 4]
+    replies = await fill(assigner, experiment)
+    counts = [sum(reply.assigned_value == value for reply in replies) for value in (1, 2)]
+    assert min(counts) == 4
+    assert max(counts) <= 6
+    runs = len(replies)
     again = await assigner.assign(experiment, {"task_id": "t-3", "task_complexity": 0.7}, patience=10)
     assert again.assignment_token == replies[3].assignment_token
-    full = await assigner.assign(experiment, {"task_id": "t-99", "task_complexity": 0.7}, patience=10)
-    assert full.refusal in {"sufficient", "not_running"}
     events = [run_of(reply, number) for number, reply in enumerate(replies)]
     await publish(settings, *events, events[0])
     course = await course_when(settings, experiment, lambda each: each.status is Status.ANALYZED)
     result = course.results[1]
-    assert (result.runs, result.status, result.label) == (8, Status.ANALYZED, Label.CONFIRMATORY)
-    assert [arm.complied for arm in result.arms] == [4, 4]
+    assert (result.runs, result.status, result.label) == (runs, Status.ANALYZED, Label.CONFIRMATORY)
+    assert [arm.complied for arm in result.arms] == counts
     assert result.law is None or result.law.evidence == "randomised"
     (finding,) = [each for each in await read_findings(settings) if each.experiment_id == experiment]
     assert finding.sha256 == course.versions[1].sha256
@@ -158,11 +172,11 @@ async def test_an_experiment_goes_from_draft_to_finding(assigner: Assigner, sett
         event["agent_run_id"] for event in events
     }
 
-    await archived(settings, experiment, 8)
+    await archived(settings, experiment, runs)
     columns = "status, verdict, runs, hypothesis, dimension_tested, control_value"
     sql = f"SELECT {columns} FROM experiments WHERE experiment_id = {{e:String}}"
-    ((status, verdict, runs, hypothesis, dimension, control),) = query(settings, sql, parameters={"e": experiment}).rows
-    assert (status, verdict, runs) == ("analyzed", result.verdict.value, 8)
+    ((status, verdict, told, hypothesis, dimension, control),) = query(settings, sql, parameters={"e": experiment}).rows
+    assert (status, verdict, told) == ("analyzed", result.verdict.value, runs)
     assert (hypothesis, dimension, control) == (READY_MADE["agent_count"].hypothesis, "agent_count", "1")
     sql = "SELECT count() FROM findings WHERE experiment_id = {e:String}"
     assert query(settings, sql, parameters={"e": experiment}).rows == [(1,)]
@@ -210,11 +224,8 @@ async def test_only_a_valid_token_makes_evidence(assigner: Assigner, settings: S
         run_of(replies[1], 1, assigned_value=7),
     ]
     await publish(settings, good, *bad)
-    course = await course_when(
-        settings, experiment, lambda each: runs_of(each) == 1 and len(each.notes[1].unproven) == 4
-    )
+    course = await course_when(settings, experiment, lambda each: runs_of(each) == 1 and each.results[1].unproven == 4)
     assert set(course.notes[1].unproven) == {event["agent_run_id"] for event in bad}
-    assert course.results[1].unproven == 4
 
     await publish(settings, good | {"success": True, "revision": 1})
 

@@ -22,7 +22,7 @@ from analytics.experiment_planning import foresee, standard_error
 from analytics.moments import Floats, Ints
 from analytics.ready_made import AGENT_COUNT, PARALLELISM
 from analytics.trial_rows import TrialRows
-from analytics.verdicts import Judgement, judge
+from analytics.verdicts import Judgement, ends_early, judge
 from models.dimensions import Outcome
 from models.errors import NotEnoughData
 from models.experiments import Assignment, Definition, Effect, Joined, Notes, Result, Status, StatusRecord, Verdict
@@ -110,6 +110,17 @@ def looks_at(drawn: Drawn, definition: Definition, sizes: Sequence[int]) -> Iter
 def verdicts(looks: Sequence[Look]) -> list[Verdict]:
     """List the verdicts of the looks that have one."""
     return [look.judgement.verdict for look in looks if look.judgement is not None]
+
+
+def conclusion(drawn: Drawn, definition: Definition, sizes: Sequence[int]) -> Judgement:
+    """Give the judgement that the owner ends a sequential experiment with: the first that is enough, or the last."""
+    last = None
+    for look in looks_at(drawn, definition, sizes):
+        last = look.judgement or last
+        if look.judgement is not None and ends_early(definition, look.effect, look.judgement.verdict):
+            break
+    assert last is not None
+    return last
 
 
 def sees(effect: Effect) -> bool:
@@ -240,11 +251,9 @@ def test_t15_a_flat_law_is_called_flat_at_the_planned_size(simulations: Choose, 
     refuted = supported = 0
     for number in range(experiments):
         drawn = draw(rng, runs)
-        judged = verdicts(list(looks_at(drawn, definition, range(600, runs + 1, 600))))
-        # The owner ends the experiment at the first verdict.
-        last = next((verdict for verdict in judged if verdict is not Verdict.UNDETERMINED), Verdict.UNDETERMINED)
-        refuted += last is Verdict.REFUTED
-        supported += last is Verdict.SUPPORTED
+        last = conclusion(drawn, definition, range(600, runs + 1, 600))
+        refuted += last.sentence.startswith("No effect larger than 10.0 points.")
+        supported += last.verdict is Verdict.SUPPORTED
         if number < simulations(1, 10):
             (whole,) = analysed(drawn, definition, [runs])
             assert whole.power is not None
@@ -265,6 +274,28 @@ def test_t15_a_flat_law_is_called_flat_at_the_planned_size(simulations: Choose, 
     assert foretold.power >= 0.8
     assert rate >= 0.90
     assert rate >= foretold.equivalence_power - slack(foretold.equivalence_power, experiments)
+    assert supported / experiments <= 0.05
+
+
+def test_t15_the_ready_made_experiment_calls_a_flat_truth_flat(simulations: Choose, record: Record) -> None:
+    """At its 200 runs a value and 20 points eight of ten end as "no effect" on both sides, though it expects a rise."""
+    experiments, planned = simulations(120, 2000), 6 * AGENT_COUNT.planned_per_value
+    rng = np.random.default_rng(1416)
+    flat = one_sided = supported = 0
+    for _ in range(experiments):
+        last = conclusion(draw(rng, planned), AGENT_COUNT, range(planned // 10, planned + 1, planned // 10))
+        flat += last.sentence.startswith("No effect larger than 20.0 points.")
+        one_sided += last.sentence.startswith("No rise larger than 20.0 points.")
+        supported += last.verdict is Verdict.SUPPORTED
+    record(
+        "T15",
+        "ready-made experiment on agents: flat truth called flat, ten looks",
+        flat / experiments,
+        threshold=">= .80",
+        runs=experiments,
+        reference=f"only a rise ruled out {one_sided / experiments:.3f}, supported {supported / experiments:.3f}",
+    )
+    assert flat / experiments >= 0.8
     assert supported / experiments <= 0.05
 
 
