@@ -392,14 +392,13 @@ def test_a_foretold_price_counts_until_runs_are_dearer() -> None:
 
 
 def test_before_any_price_is_known_only_a_few_runs_a_value_go_out() -> None:
-    """A budget in dollars opens with three a value; one price, or an end without one, opens the next places."""
+    """A budget in dollars opens with three a value; a price opens the next places, an end without one does not."""
     trial = trial_of(budget_dollars=100)
     made = [assign(trial, f"task={number}") for number in range(3 * FIRST_UNPRICED)]
     assert refusal(trial) == ("budget", "the first runs have yet to tell what a run costs: run without, and ask again")
     assert (trial.running, trial.exhausted(), trial.sufficient()) == (True, False, False)
     assert trial.assign(made[0].unit, {}, [], SCALE, BEGIN) == made[0]
     finish(trial, made[0])
-    assign(trial, "task=unpriced")
     assert refusal(trial)[0] == "budget"
     finish(trial, made[1], total_cost=0.5)
     assert [assign(trial, f"task=next-{number}").unit for number in range(30)]
