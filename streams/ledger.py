@@ -117,13 +117,18 @@ class Ledger:
         self._settings = settings
         self._app = app
         self._changelogs = changelogs
-        self._owned: dict[int, OwnedPartition] = {}
+        self._held: dict[int, OwnedPartition] = {}
+        self._owned: Mapping[int, OwnedPartition] = {}
         self._generation: int | None = None
         self._taking = asyncio.Lock()
 
     @property
     def owned(self) -> Mapping[int, OwnedPartition]:
-        """The owned partitions."""
+        """The owned partitions whose tables have been restored.
+
+        Faust may hand out batches while it still rebalances: an agent that met a half-restored table would take it
+        for the state, and acknowledge what it did not do. Such a batch is left alone; Faust delivers it again.
+        """
         return self._owned
 
     async def take(self, generation: int, partitions: Iterable[int]) -> None:
@@ -133,16 +138,19 @@ class Ledger:
                 return
             await self.release()
             wanted = sorted(partitions)
-            self._owned = dict(zip(wanted, await asyncio.gather(*map(self._fence, wanted)), strict=True))
-            await self._restore()
-            self._generation = generation
+            held = dict(zip(wanted, await asyncio.gather(*map(self._fence, wanted)), strict=True))
+            self._held = held
+            await self._restore(held)
+            # A release during the restore took them away again.
+            if self._held is held:
+                self._owned, self._generation = held, generation
 
     async def release(self) -> None:
         """Give up all partitions; what was not flushed is read again by the next owner."""
-        owned, self._owned, self._generation = self._owned, {}, None
-        if owned:
-            log.info("partitions released", partitions=sorted(owned))
-        await asyncio.gather(*(partition.close() for partition in owned.values()), return_exceptions=True)
+        held, self._held, self._owned, self._generation = self._held, {}, {}, None
+        if held:
+            log.info("partitions released", partitions=sorted(held))
+        await asyncio.gather(*(partition.close() for partition in held.values()), return_exceptions=True)
 
     async def _fence(self, partition: int) -> OwnedPartition:
         producer = AIOKafkaProducer(
@@ -156,12 +164,12 @@ class Ledger:
         await producer.start()
         return OwnedPartition(partition, producer, self._app, self._changelogs)
 
-    async def _restore(self) -> None:
-        if not self._owned:
+    async def _restore(self, held: Mapping[int, OwnedPartition]) -> None:
+        if not held:
             return
         tables = {
             TopicPartition(topic, number): owned.tables[name]
-            for number, owned in self._owned.items()
+            for number, owned in held.items()
             for name, topic in self._changelogs.items()
         }
         consumer = AIOKafkaConsumer(
@@ -177,7 +185,7 @@ class Ledger:
             await consumer.seek_to_beginning()
             ends = await consumer.end_offsets(list(tables))
             for (topic, number), end in ends.items():
-                self._owned[number].restored[topic] = end - 1
+                held[number].restored[topic] = end - 1
             behind = {partition for partition, end in ends.items() if end > 0}
             records = 0
             while behind:
@@ -188,7 +196,7 @@ class Ledger:
                 behind = {partition for partition in behind if await consumer.position(partition) < ends[partition]}
         finally:
             await consumer.stop()
-        log.info("tables restored", partitions=sorted(self._owned), records=records)
+        log.info("tables restored", partitions=sorted(held), records=records)
 
 
 def _apply(table: dict[bytes, bytes], changes: Iterable[tuple[bytes, bytes | None]]) -> None:

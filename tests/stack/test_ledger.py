@@ -1,5 +1,6 @@
 """Owning partitions on a real broker: what was written is restored, and an earlier owner writes nothing more."""
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator
 
@@ -70,6 +71,36 @@ async def test_a_partition_that_was_given_up_takes_no_flush(clean: Settings) -> 
     assert not await owned.write(flush_of(9, cells={KEYS[0]: b"late"}))
     await ledger.take(2, [PARTITION])
     assert ledger.owned[PARTITION].tables[CELLS_TABLE].get(KEYS[0]) != b"late"
+    await ledger.release()
+
+
+async def test_a_partition_shows_only_once_its_tables_are_restored(clean: Settings) -> None:
+    """An agent that was handed a batch meanwhile would take empty tables for the state, and acknowledge the batch."""
+    ledger = Ledger(clean)
+    await ledger.take(1, [PARTITION])
+    assert await ledger.owned[PARTITION].write(flush_of(1, cells={KEYS[0]: b"1"}))
+
+    seen: list[bytes | None] = []
+    taking = asyncio.create_task(ledger.take(2, [PARTITION]))
+    while not taking.done():
+        await asyncio.sleep(0)
+        seen.extend(owned.tables[CELLS_TABLE].get(KEYS[0]) for owned in ledger.owned.values())
+    assert set(seen) <= {b"1"}
+    assert ledger.owned[PARTITION].tables[CELLS_TABLE][KEYS[0]] == b"1"
+    await ledger.release()
+
+
+async def test_what_is_released_during_its_restore_is_not_shown(clean: Settings) -> None:
+    """A revocation may overtake the restore: the partitions are another worker's then, and their producers closed."""
+    ledger = Ledger(clean)
+    taking = asyncio.create_task(ledger.take(1, [PARTITION]))
+    while not taking.done():
+        await asyncio.sleep(0)
+        await ledger.release()
+    await taking
+    assert not ledger.owned
+    await ledger.take(1, [PARTITION])
+    assert set(ledger.owned) == {PARTITION}
     await ledger.release()
 
 
