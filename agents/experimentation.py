@@ -27,34 +27,43 @@ log = structlog.get_logger(__name__)
 Clock = Callable[[], float]
 Reply = Callable[[Sequence[Record]], Awaitable[None]]
 
+WAITING_BATCHES = 64
+"""Batches of a partition that may wait for the next write; then whoever brings more waits for it too."""
+
 REST = 2.0
 """The least pause after a result, as a multiple of the time it took."""
 
 
 @dataclass(slots=True)
 class Desk:
-    """The work on one owned partition. Whoever holds `working` may change the state, and writes before letting go."""
+    """The work on one owned partition: its state in memory, and the batches that the next write acknowledges."""
 
     owned: Owned
     experimenter: Experimenter
     reply: Reply
-    working: asyncio.Lock = field(default_factory=asyncio.Lock)
+    done: list[Acknowledge] = field(default_factory=list)
+    given_up: bool = False
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def write(self) -> bool:
-        """Write what has changed, then reply; False when the partition is no longer owned.
+    async def write(self) -> None:
+        """Write everything that has changed in one transaction, then reply and acknowledge; nothing once given up.
 
         A reply is no part of the transaction: readers of committed records would wait for those of all other owners,
         and for one that was killed in the middle of its own until that times out.
         """
-        if not self.experimenter.store.changed:
-            return True
-        flush = self.experimenter.store.drain()
-        replies = [record for record in flush.records if record.topic == ASSIGN_REPLIES]
-        rest = replace(flush, records=[record for record in flush.records if record.topic != ASSIGN_REPLIES])
-        written = not (rest.records or any(rest.tables.values())) or await self.owned.write(rest)
-        if written and replies:
+        async with self.writing:
+            done, self.done = self.done, []
+            flush = self.experimenter.store.drain()
+            replies = [record for record in flush.records if record.topic == ASSIGN_REPLIES]
+            rest = replace(flush, records=[record for record in flush.records if record.topic != ASSIGN_REPLIES])
+            if rest.records or any(rest.tables.values()):
+                self.given_up = self.given_up or not await self.owned.write(rest)
+            if self.given_up:
+                return
+        if replies:
             await self.reply(replies)
-        return written
+        for acknowledge in done:
+            acknowledge()
 
 
 class Experimentation:
@@ -84,6 +93,7 @@ class Experimentation:
         self._clock = clock
         self._decoder = EventDecoder(settings)
         self._desks: dict[int, Desk] = {}
+        self._worked = asyncio.Event()
 
     @property
     def desks(self) -> Mapping[int, Desk]:
@@ -91,34 +101,43 @@ class Experimentation:
         return self._desks
 
     async def answer(self, batches: AsyncIterable[tuple[Batch, Acknowledge]]) -> None:
-        """Answer requests: assignments and replies of a batch are one transaction."""
+        """Answer requests; `keep_writing` writes the assignments, and replies."""
         async for batch, acknowledge in batches:
             desk = self._desk(batch.partition)
             if desk is None:
                 continue
-            async with desk.working:
-                now, experimenter = self._clock(), desk.experimenter
-                cut = experimenter.store.cut
-                for offset, value, timestamp in zip(batch.offsets, batch.values, batch.timestamps, strict=True):
-                    replayed = offset < cut.offset and timestamp <= cut.timestamp
-                    experimenter.handle(value, timestamp / 1000, now, replayed=replayed)
-                if batch.offsets[-1] >= cut.offset or batch.timestamps[-1] > cut.timestamp:
-                    passed = RequestsCut(batch.offsets[-1] + 1, batch.timestamps[-1])
-                    experimenter.store.pass_requests(batch.partition, passed)
-                if await desk.write():
-                    acknowledge()
+            now, experimenter = self._clock(), desk.experimenter
+            cut = experimenter.store.cut
+            for offset, value, timestamp in zip(batch.offsets, batch.values, batch.timestamps, strict=True):
+                replayed = offset < cut.offset and timestamp <= cut.timestamp
+                experimenter.handle(value, timestamp / 1000, now, replayed=replayed)
+            if batch.offsets[-1] >= cut.offset or batch.timestamps[-1] > cut.timestamp:
+                passed = RequestsCut(batch.offsets[-1] + 1, batch.timestamps[-1])
+                experimenter.store.pass_requests(batch.partition, passed)
+            await self._done(desk, acknowledge)
+        await self._write()
 
     async def join(self, batches: AsyncIterable[tuple[Batch, Acknowledge]]) -> None:
-        """Join runs that name an experiment with their assignments."""
+        """Join runs that name an experiment with their assignments; `keep_writing` writes them."""
         async for batch, acknowledge in batches:
             desk = self._desk(batch.partition)
             if desk is None:
                 continue
-            async with desk.working:
-                for place in range(len(batch)):
-                    self._join(desk.experimenter, batch, place)
-                if await desk.write():
-                    acknowledge()
+            for place in range(len(batch)):
+                self._join(desk.experimenter, batch, place)
+            await self._done(desk, acknowledge)
+        await self._write()
+
+    async def keep_writing(self) -> None:
+        """Write whatever batches have changed, as fast as Kafka takes it.
+
+        What arrives during a transaction goes into the next one. A transaction a batch would be too slow: under many
+        small batches each would wait for the transactions of all before it.
+        """
+        while True:
+            await self._worked.wait()
+            self._worked.clear()
+            await self._write()
 
     async def tick(self) -> None:
         """Expire assignments and end experiments, wherever that is due."""
@@ -130,22 +149,18 @@ class Experimentation:
         for number in self._partitions():
             self._desk(number)
         for desk in list(self._desks.values()):
-            async with desk.working:
-                desk.experimenter.tick(self._clock())
-                await desk.write()
+            desk.experimenter.tick(self._clock())
+            await desk.write()
 
     async def refresh(self) -> None:
         """Work out the results that have changed, beside the event loop, and publish them."""
         for desk in list(self._desks.values()):
-            async with desk.working:
-                snapshots = desk.experimenter.snapshots()
-            for snapshot in snapshots:
+            for snapshot in desk.experimenter.snapshots():
                 now, began = self._clock(), time.monotonic()
                 result = await asyncio.to_thread(analyse, snapshot, self._settings, now)
                 laws = await asyncio.to_thread(context_laws, snapshot, self._settings, now)
-                async with desk.working:
-                    desk.experimenter.conclude(snapshot, result, now, laws)
-                    await desk.write()
+                desk.experimenter.conclude(snapshot, result, now, laws)
+                await desk.write()
                 # Whoever asks for an assignment comes first: results leave the processor to them for as long again.
                 await asyncio.sleep(REST * (time.monotonic() - began))
 
@@ -155,9 +170,17 @@ class Experimentation:
         desk = self._desks.get(partition_of(experiment, self._settings.partitions))
         if desk is None or key is None:
             return
-        async with desk.working:
-            if desk.experimenter.store.suspect(key.decode(errors="replace"), value):
-                await desk.write()
+        if desk.experimenter.store.suspect(key.decode(errors="replace"), value):
+            await desk.write()
+
+    async def _done(self, desk: Desk, acknowledge: Acknowledge) -> None:
+        desk.done.append(acknowledge)
+        self._worked.set()
+        if len(desk.done) >= WAITING_BATCHES:
+            await desk.write()
+
+    async def _write(self) -> None:
+        await asyncio.gather(*(desk.write() for desk in list(self._desks.values())))
 
     def _join(self, experimenter: Experimenter, batch: Batch, place: int) -> None:
         value = batch.values[place]

@@ -90,6 +90,7 @@ def create_experiments_app(settings: Settings) -> BatchApp:
     experimentation = Experimentation(settings, lambda: ledger.owned, replies.send, settled=lambda: not app.rebalancing)
     _agent(app, ASSIGN_REQUESTS, experimentation.answer)
     _agent(app, OUTCOMES, experimentation.join)
+    _forever(app, experimentation.keep_writing, "write")
     _every(app, TICK_SECONDS, experimentation.tick, "tick")
     _every(app, settings.refit_seconds, experimentation.refresh, "refresh")
     _forever(app, partial(watch_seals, settings, experimentation.suspect), "seals")
