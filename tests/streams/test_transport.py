@@ -10,13 +10,22 @@ import faust
 import mode
 import pytest
 from faust.transport.consumer import Consumer as BaseConsumer
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Consumer as StockConsumer
 from faust.types import TP
 
 from models.settings import load_settings
 from models.topics import CELLS_TABLE, RUNS, changelog
 from streams.app import create_app
-from streams.transport import BatchApp, BatchConsumer, BatchTransport, Delivery, check_faust_version, current_batches
+from streams.transport import (
+    FETCH_WAIT_MS,
+    BatchApp,
+    BatchConsumer,
+    BatchTransport,
+    Delivery,
+    check_faust_version,
+    current_batches,
+)
 
 TP0, TP1 = TP(RUNS, 0), TP(RUNS, 1)
 
@@ -108,6 +117,7 @@ def test_the_installed_faust_is_the_one_the_transport_was_checked_against(monkey
 
 
 OVERRIDDEN = (
+    "_new_consumer_thread",
     "_wait_next_records",
     "getmany",
     "_to_message",
@@ -166,6 +176,9 @@ def test_the_flaws_that_are_corrected_are_still_there() -> None:
     source = inspect.getsource(BaseConsumer._wait_next_records)
     assert "not_waiting_next_records.set()" in source
     assert "not_waiting_next_records.clear()" not in source
+    source = inspect.getsource(AIOKafkaConsumerThread._create_worker_consumer)
+    assert "fetch_max_wait_ms=1500" in source
+    assert 'isolation_level: str = "read_uncommitted"' in source
 
 
 async def test_the_app_uses_the_batching_transport() -> None:
@@ -175,6 +188,18 @@ async def test_the_app_uses_the_batching_transport() -> None:
     assert isinstance(app.transport, BatchTransport)
     assert app.transport.Consumer is BatchConsumer
     assert "self.Consumer(" in inspect.getsource(faust.transport.base.Transport.create_consumer)
+
+
+async def test_the_consumer_reads_what_is_committed_and_a_fetch_ends_soon() -> None:
+    """Aborted records reach no agent, and no partition waits 1.5 s for another."""
+    app = create_app(load_settings(kafka="127.0.0.1:1"))
+    thread = BatchConsumer(app.transport, nothing, nothing, nothing)._thread
+    ours = thread._create_worker_consumer(app.transport)
+    assert (ours._isolation_level, ours._fetch_max_wait_ms) == ("read_committed", FETCH_WAIT_MS)
+    assert "isolation_level=self._isolation_level" in inspect.getsource(type(ours).start)
+    assert "fetch_max_wait_ms=self._fetch_max_wait_ms" in inspect.getsource(type(ours).start)
+    await ours.stop()
+    thread.thread_loop.close()
 
 
 # --- behaviour --------------------------------------------------------------------------------------------------------
