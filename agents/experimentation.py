@@ -9,11 +9,12 @@ import structlog
 
 from agents.accept import completed_seconds
 from agents.decode import EventDecoder
+from agents.desks import Desks, Owned
 from agents.experiment_law import context_laws
 from agents.experiment_results import analyse
 from agents.experimenter import Experimenter
 from agents.flush import Record
-from agents.observe import Acknowledge, Owned
+from agents.observe import Acknowledge
 from agents.outcome_events import source_of
 from analytics.partitions import partition_of
 from models.batches import Batch
@@ -92,18 +93,18 @@ class Experimentation:
         self._settled = settled
         self._clock = clock
         self._decoder = EventDecoder(settings)
-        self._desks: dict[int, Desk] = {}
+        self._desks = Desks(partitions, self._begin)
         self._worked = asyncio.Event()
 
     @property
     def desks(self) -> Mapping[int, Desk]:
         """The partitions that are being worked on."""
-        return self._desks
+        return self._desks.known
 
     async def answer(self, batches: AsyncIterable[tuple[Batch, Acknowledge]]) -> None:
         """Answer requests; `keep_writing` writes the assignments, and replies."""
         async for batch, acknowledge in batches:
-            desk = self._desk(batch.partition)
+            desk = self._desks.at(batch.partition)
             if desk is None:
                 continue
             now, experimenter = self._clock(), desk.experimenter
@@ -120,7 +121,7 @@ class Experimentation:
     async def join(self, batches: AsyncIterable[tuple[Batch, Acknowledge]]) -> None:
         """Join runs that name an experiment with their assignments; `keep_writing` writes them."""
         async for batch, acknowledge in batches:
-            desk = self._desk(batch.partition)
+            desk = self._desks.at(batch.partition)
             if desk is None:
                 continue
             for place in range(len(batch)):
@@ -141,20 +142,20 @@ class Experimentation:
 
     async def tick(self) -> None:
         """Expire assignments and end experiments, wherever that is due."""
-        self._drop_revoked()
+        self._desks.drop_revoked()
         if not self._settled():
             # Faust compares the restored offsets with the ends of the topics: they must not move meanwhile.
             return
         # Experiments must end although nobody asks: a partition without requests gets its desk here.
         for number in self._partitions():
-            self._desk(number)
-        for desk in list(self._desks.values()):
+            self._desks.at(number)
+        for desk in list(self.desks.values()):
             desk.experimenter.tick(self._clock())
             await desk.write()
 
     async def refresh(self) -> None:
         """Work out the results that have changed, beside the event loop, and publish them."""
-        for desk in list(self._desks.values()):
+        for desk in list(self.desks.values()):
             for snapshot in desk.experimenter.snapshots():
                 now, began = self._clock(), time.monotonic()
                 result = await asyncio.to_thread(analyse, snapshot, self._settings, now)
@@ -167,7 +168,7 @@ class Experimentation:
     async def suspect(self, key: bytes | None, value: bytes | None) -> None:
         """Compare a record of scaling.experiments, in whichever partition, with what its owner wrote."""
         experiment = (key or b"").split(b"|", 1)[0]
-        desk = self._desks.get(partition_of(experiment, self._settings.partitions))
+        desk = self.desks.get(partition_of(experiment, self._settings.partitions))
         if desk is None or key is None:
             return
         if desk.experimenter.store.suspect(key.decode(errors="replace"), value):
@@ -180,7 +181,7 @@ class Experimentation:
             await desk.write()
 
     async def _write(self) -> None:
-        await asyncio.gather(*(desk.write() for desk in list(self._desks.values())))
+        await asyncio.gather(*(desk.write() for desk in list(self.desks.values())))
 
     def _join(self, experimenter: Experimenter, batch: Batch, place: int) -> None:
         value = batch.values[place]
@@ -196,19 +197,8 @@ class Experimentation:
         completed = float(completed_seconds([event], [timestamp])[0])
         experimenter.join(event, (event.revision, offset), completed)
 
-    def _drop_revoked(self) -> None:
-        owned = self._partitions()
-        self._desks = {number: desk for number, desk in self._desks.items() if owned.get(number) is desk.owned}
-
-    def _desk(self, partition: int) -> Desk | None:
-        owned = self._partitions().get(partition)
-        desk = self._desks.get(partition)
-        if owned is None:
-            self._desks.pop(partition, None)
-            return None
-        if desk is None or desk.owned is not owned:
-            experimenter = Experimenter(partition, self._settings)
-            experimenter.store.load(owned.tables)
-            log.info("partition served", partition=partition, experiments=len(experimenter.store.trials))
-            desk = self._desks[partition] = Desk(owned, experimenter, self._reply)
-        return desk
+    def _begin(self, partition: int, owned: Owned) -> Desk:
+        experimenter = Experimenter(partition, self._settings)
+        experimenter.store.load(owned.tables)
+        log.info("partition served", partition=partition, experiments=len(experimenter.store.trials))
+        return Desk(owned, experimenter, self._reply)

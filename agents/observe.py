@@ -4,10 +4,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from agents.decode import EventDecoder
-from agents.flush import Flush
+from agents.desks import Desks, Owned
 from agents.observer import Observer
 from models.batches import Batch
 from models.settings import Settings
@@ -15,17 +14,6 @@ from models.settings import Settings
 Acknowledge = Callable[[], object]
 REJECTED_BYTES = 16 * 1024 * 1024
 """Dead letters held in memory at the most before a flush is forced."""
-
-
-class Owned(Protocol):
-    """A source partition that this worker owns."""
-
-    @property
-    def tables(self) -> Mapping[str, Mapping[bytes, bytes]]:
-        """The stored tables of the partition."""
-
-    async def write(self, flush: Flush) -> bool:
-        """Write a flush, all or nothing; False when the partition is no longer owned."""
 
 
 @dataclass(slots=True)
@@ -45,19 +33,18 @@ class Observation:
 
     def __init__(self, settings: Settings, partitions: Callable[[], Mapping[int, Owned]]) -> None:
         self._settings = settings
-        self._partitions = partitions
         self._decoder = EventDecoder(settings)
-        self._desks: dict[int, Desk] = {}
+        self._desks = Desks(partitions, self._begin)
 
     @property
     def desks(self) -> Mapping[int, Desk]:
         """The partitions that are being worked on."""
-        return self._desks
+        return self._desks.known
 
     async def observe(self, batches: AsyncIterable[tuple[Batch, Acknowledge]]) -> None:
         """Fold every batch; flush when enough has been folded."""
         async for batch, acknowledge in batches:
-            desk = self._desk(batch.partition)
+            desk = self._desks.at(batch.partition)
             if desk is None:
                 continue
             desk.observer.observe(batch)
@@ -70,12 +57,11 @@ class Observation:
 
     async def flush_when_due(self) -> None:
         """Flush every partition whose oldest unwritten batch has waited for the flush interval."""
-        owned = self._partitions()
-        self._desks = {number: desk for number, desk in self._desks.items() if owned.get(number) is desk.owned}
+        self._desks.drop_revoked()
         now = time.monotonic()
         due = [
             desk
-            for desk in self._desks.values()
+            for desk in self.desks.values()
             if desk.pending and now - desk.since >= self._settings.flush_seconds and not desk.flushing.locked()
         ]
         await asyncio.gather(*map(self.flush, due))
@@ -88,14 +74,7 @@ class Observation:
                 for acknowledge in pending:
                     acknowledge()
 
-    def _desk(self, partition: int) -> Desk | None:
-        owned = self._partitions().get(partition)
-        desk = self._desks.get(partition)
-        if owned is None:
-            self._desks.pop(partition, None)
-            return None
-        if desk is None or desk.owned is not owned:
-            observer = Observer(partition, self._settings, self._decoder)
-            observer.load(owned.tables)
-            desk = self._desks[partition] = Desk(owned, observer)
-        return desk
+    def _begin(self, partition: int, owned: Owned) -> Desk:
+        observer = Observer(partition, self._settings, self._decoder)
+        observer.load(owned.tables)
+        return Desk(owned, observer)
