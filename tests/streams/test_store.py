@@ -24,11 +24,13 @@ class Restored(Ledger):
         """Own them."""
         wanted = sorted(partitions)
         self.taken.append((generation, wanted))
+        restored = {}
         for number in wanted:
             owned = OwnedPartition(number, None, STATS_APP, STATS_CHANGELOGS)
             owned.tables[CELLS_TABLE][f"{number}|cell".encode()] = b"value"
             owned.restored = {changelog(table): 41 for table in TABLES}
-            self._owned[number] = owned
+            restored[number] = owned
+        self._owned = restored
 
 
 @pytest.fixture
