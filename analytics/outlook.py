@@ -10,7 +10,8 @@ from scipy.interpolate import CubicSpline
 from scipy.special import gammaincc, gammainccinv
 
 from analytics.moments import Floats
-from analytics.setting_grid import Flags, Grid, Setting
+from analytics.setting_grid import Flags, Grid
+from models.allocations import Setting
 from models.errors import BudgetTooSmall, NotEnoughData, SettingsError
 
 TIE = 1e-12
@@ -296,7 +297,9 @@ def refuse_budget(budget: float, least: float, what: str) -> NoReturn:
         BudgetTooSmall: Always.
     """
     digits = 4 if least <= 0 else max(4, 2 - math.floor(math.log10(least)))
-    enough = math.ceil(least * 10**digits) / 10**digits
+    steps = math.ceil(least * 10**digits)
+    # 2400.0000000000002 steps are 2400.0 of them in floating point, and too few.
+    enough = (steps + (steps / 10**digits < least)) / 10**digits
     raise BudgetTooSmall(f"budget = {budget:g} dollars: {what} {enough:.{digits}f}; allow that")
 
 

@@ -4,7 +4,7 @@ With the default limits these are the 36 pairs of parallelism <= agents <= 8, ti
 context: 36,000 settings.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 
@@ -12,12 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from analytics.moments import Ints
+from models.allocations import NUMBERS, Setting
 from models.errors import SettingsError
 
 Flags = npt.NDArray[np.bool_]
-
-NUMBERS = ("agents", "iterations", "context_tokens", "parallelism")
-"""The parts that are numbers; the size of the model is a name."""
 
 MOST_SETTINGS = 1_000_000
 """A grid beyond this takes seconds and gigabytes with draws: take larger steps."""
@@ -30,7 +28,8 @@ REACH = 1.5
 class Span:
     """The values that one part may take: least, least + step, ... up to `most` or the cap; or the pin alone.
 
-    A pin or a cap need not lie on a step: a pin is taken as it is, a cap cuts off what is above it.
+    A pin or a cap need not lie on a step: a pin is taken as it is, a cap cuts off what is above it. `also` is one more
+    value between the steps, for a pin that is to be given as a rule.
     """
 
     least: int
@@ -38,6 +37,7 @@ class Span:
     step: int = 1
     cap: int | None = None
     pin: int | None = None
+    also: int | None = None
 
     @property
     def top(self) -> int:
@@ -48,7 +48,8 @@ class Span:
         """List the values, ascending."""
         if self.pin is not None:
             return np.array([self.pin], np.int64)
-        return np.arange(self.least, self.top + 1, self.step, dtype=np.int64)
+        steps = np.arange(self.least, self.top + 1, self.step, dtype=np.int64)
+        return steps if self.also is None or self.also > self.top else np.union1d(steps, [self.also])
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,38 +57,40 @@ class Limits:
     """What an allocation may choose, part by part; parallelism never exceeds the agents.
 
     Args:
-        agents: How many agents.
-        iterations: Iterations of each.
-        context_tokens: The context budget.
+        agent_count: How many agents.
+        max_iterations: Iterations of each.
+        context_budget: The context budget.
         parallelism: Agents at a time.
-        sizes: The model sizes to choose from, in the order in which ties are settled; none: the size is not chosen.
-        size: The pinned one of them.
+        model_sizes: The model sizes to choose from, in the order in which ties are settled; none: it is not chosen.
+        model_size: The pinned one of them.
 
     Raises:
         SettingsError: They leave no setting, or more than a million; the message names part, value and rule.
     """
 
-    agents: Span = Span(1, 8)
-    iterations: Span = Span(1, 10)
-    context_tokens: Span = Span(1000, 100_000, 1000)
+    agent_count: Span = Span(1, 8)
+    max_iterations: Span = Span(1, 10)
+    context_budget: Span = Span(1000, 100_000, 1000)
     parallelism: Span = Span(1, 8)
-    sizes: tuple[str, ...] = ()
-    size: str | None = None
+    model_sizes: tuple[str, ...] = ()
+    model_size: str | None = None
 
     def __post_init__(self) -> None:
         for part in NUMBERS:
             _check_span(part, self.span(part))
-        lowest, highest = self.parallelism.values()[0], self.agents.values()[-1]
+        lowest, highest = self.parallelism.values()[0], self.agent_count.values()[-1]
         if lowest > highest:
             message = f"parallelism is at least {lowest}, agents at most {highest}: parallelism cannot exceed agents"
             raise SettingsError(message)
-        if len(set(self.sizes)) < len(self.sizes) or "" in self.sizes:
-            raise SettingsError(f"sizes = {', '.join(map(repr, self.sizes))}: give each one name, once")
-        if self.size is not None and self.size not in self.sizes:
-            known = ", ".join(self.sizes) or "none"
-            raise SettingsError(f"size pin = {self.size!r}: must be one of the sizes to choose from ({known})")
+        if len(set(self.model_sizes)) < len(self.model_sizes) or "" in self.model_sizes:
+            raise SettingsError(f"model_sizes = {', '.join(map(repr, self.model_sizes))}: give each one name, once")
+        if self.model_size is not None and self.model_size not in self.model_sizes:
+            known = ", ".join(self.model_sizes) or "none"
+            raise SettingsError(
+                f"model_size pin = {self.model_size!r}: must be one of the sizes to choose from ({known})"
+            )
         spread = [len(self.span(part).values()) for part in NUMBERS]
-        if (count := int(np.prod(spread)) * max(len(self.sizes), 1)) > MOST_SETTINGS:
+        if (count := int(np.prod(spread)) * max(len(self.model_sizes), 1)) > MOST_SETTINGS:
             raise SettingsError(f"the limits span {count:,} settings: at most {MOST_SETTINGS:,}, take larger steps")
 
     def span(self, part: str) -> Span:
@@ -99,15 +102,15 @@ class Limits:
     def free(self) -> "Limits":
         """Drop all pins and caps."""
         spans = {part: replace(self.span(part), pin=None, cap=None) for part in NUMBERS}
-        return replace(self, size=None, **spans)  # type: ignore[arg-type]
+        return replace(self, model_size=None, **spans)  # type: ignore[arg-type]
 
-    def pinned(self, *, size: str | None = None, **values: int) -> "Limits":
-        """Pin parts to one value each, such as agents=3 or size="large"."""
+    def pinned(self, *, model_size: str | None = None, **values: int) -> "Limits":
+        """Pin parts to one value each, such as agent_count=3 or model_size="large"."""
         spans = {part: replace(self._known(part), pin=value) for part, value in values.items()}
-        return replace(self, size=self.size if size is None else size, **spans)  # type: ignore[arg-type]
+        return replace(self, model_size=self.model_size if model_size is None else model_size, **spans)  # type: ignore[arg-type]
 
     def capped(self, **values: int) -> "Limits":
-        """Cap parts, such as iterations=4."""
+        """Cap parts, such as max_iterations=4."""
         spans = {part: replace(self._known(part), cap=value) for part, value in values.items()}
         return replace(self, **spans)  # type: ignore[arg-type]
 
@@ -115,17 +118,6 @@ class Limits:
         if part not in NUMBERS:
             raise SettingsError(f"part = {part!r}: must be one of {', '.join(NUMBERS)}")
         return self.span(part)
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What a task is given. `size` is empty where the model's size is not chosen."""
-
-    agents: int
-    iterations: int
-    context_tokens: int
-    parallelism: int
-    size: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,12 +128,12 @@ class Grid:
     because grids are shared.
     """
 
-    agents: Ints
-    iterations: Ints
-    context_tokens: Ints
+    agent_count: Ints
+    max_iterations: Ints
+    context_budget: Ints
     parallelism: Ints
-    size: Ints
-    sizes: tuple[str, ...] = ()
+    model_size: Ints
+    model_sizes: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -153,8 +145,16 @@ class Grid:
         """Combine all values that the limits allow; the same limits give the same grid, built once."""
         return _grid_of(limits)
 
+    @classmethod
+    def listing(cls, settings: Sequence[Setting]) -> "Grid":
+        """Make a grid of some settings, in their order."""
+        sizes = tuple(dict.fromkeys(setting.model_size for setting in settings if setting.model_size))
+        columns = {part: np.array([getattr(setting, part) for setting in settings], np.int64) for part in NUMBERS}
+        places = [sizes.index(setting.model_size) if sizes else 0 for setting in settings]
+        return cls(**columns, model_size=np.array(places, np.int64), model_sizes=sizes, limits=Limits())
+
     def __len__(self) -> int:
-        return len(self.agents)
+        return len(self.agent_count)
 
     def where(self, mask: Flags) -> "Grid":
         """Keep the settings that a mask [G] marks, in their order."""
@@ -162,21 +162,50 @@ class Grid:
 
     def setting(self, index: int) -> Setting:
         """Give one row."""
-        size = self.sizes[int(self.size[index])] if self.sizes else ""
-        return Setting(**{part: int(getattr(self, part)[index]) for part in NUMBERS}, size=size)
+        size = self.model_sizes[int(self.model_size[index])] if self.model_sizes else ""
+        return Setting(**{part: int(getattr(self, part)[index]) for part in NUMBERS}, model_size=size)
 
     def find(self, setting: Setting) -> int | None:
         """Give the row of a setting; None where the grid does not have it."""
+        if bool(setting.model_size) != bool(self.model_sizes):
+            return None
         mask = np.ones(len(self), np.bool_)
         for part in NUMBERS:
             mask &= getattr(self, part) == getattr(setting, part)
-        if self.sizes:
-            mask &= self.size == (self.sizes.index(setting.size) if setting.size in self.sizes else -1)
+        if self.model_sizes:
+            mask &= self.model_size == (
+                self.model_sizes.index(setting.model_size) if setting.model_size in self.model_sizes else -1
+            )
         rows = np.flatnonzero(mask)
         return int(rows[0]) if len(rows) else None
 
+    def design(self, allowed: Flags, levels: int = 3) -> Flags:
+        """Mark a coarse factorial design over the allowed settings, where exploration is worth most. [G].
+
+        Of each part but parallelism the least, the greatest and what lies between on a logarithm are crossed; of the
+        allowed settings there, those of the widest parallelism.
+        """
+        mask = allowed.copy()
+        for part in NUMBERS[:3]:
+            column = getattr(self, part)
+            values = np.flatnonzero(np.bincount(column[allowed]))
+            wanted = np.geomspace(values[0], values[-1], levels) if len(values) else np.zeros(0)
+            near = values[np.abs(np.log(values[:, None] / wanted)).argmin(axis=0)] if len(values) else values
+            mask &= np.isin(column, near)
+        return self.widest(mask)
+
+    def widest(self, allowed: Flags) -> Flags:
+        """Mark the allowed settings of the widest parallelism, for each choice of the other parts. [G]."""
+        rows = np.flatnonzero(allowed)
+        key = np.stack([getattr(self, part)[rows] for part in (*NUMBERS[:3], "model_size")])
+        order = np.lexsort((self.parallelism[rows], *key))
+        last = np.append((np.diff(key[:, order], axis=1) != 0).any(axis=0), True)[: len(order)]
+        mask = np.zeros(len(self), np.bool_)
+        mask[rows[order[last]]] = True
+        return mask
+
     def rules(self, limits: Limits) -> dict[str, Flags]:
-        """Give the mask [G] of each pin and cap of some limits, by names such as "pin agents" and "cap iterations".
+        """Give the mask [G] of each pin and cap of some limits, by names such as "pin agent_count".
 
         So that predictions on the free grid serve every override. A pin between two steps keeps the step below it.
 
@@ -193,8 +222,8 @@ class Grid:
                 if not below.any():
                     raise SettingsError(f"{part} {kind} = {value}: must be at least {int(column.min())}")
                 masks[f"{kind} {part}"] = below if kind == "cap" else column == column[below].max()
-        if limits.size is not None:
-            masks["pin size"] = self.size == self.sizes.index(limits.size)
+        if limits.model_size is not None:
+            masks["pin model_size"] = self.model_size == self.model_sizes.index(limits.model_size)
         return masks
 
     def supported(self, observed: Mapping[str, tuple[float, float]], reach: float = REACH) -> Flags:
@@ -214,12 +243,16 @@ COLUMNS = tuple(each.name for each in fields(Grid))[:5]
 
 @lru_cache(maxsize=64)
 def _grid_of(limits: Limits) -> Grid:
-    sizes = np.arange(len(limits.sizes)) if limits.size is None else np.array([limits.sizes.index(limits.size)])
+    sizes = (
+        np.arange(len(limits.model_sizes))
+        if limits.model_size is None
+        else np.array([limits.model_sizes.index(limits.model_size)])
+    )
     spans = [limits.span(part).values() for part in NUMBERS]
     axes = np.meshgrid(*spans, sizes if len(sizes) else np.zeros(1), indexing="ij")
     possible = axes[3] <= axes[0]
     columns = {name: axis[possible].astype(np.int64) for name, axis in zip(COLUMNS, axes, strict=True)}
-    return Grid(**columns, sizes=limits.sizes, limits=limits)
+    return Grid(**columns, model_sizes=limits.model_sizes, limits=limits)
 
 
 def _check_span(part: str, span: Span) -> None:

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from analytics.moments import Floats
+from analytics.moments import Floats, Ints
 from analytics.outlook import (
     MEAN,
     TIE,
@@ -34,8 +34,9 @@ from analytics.outlook import (
     refuse_budget,
     utility_of,
 )
-from analytics.setting_grid import NUMBERS, Flags, Grid, Setting
-from models.errors import ScalingError, SettingsError
+from analytics.setting_grid import Flags, Grid
+from models.allocations import NUMBERS, Setting
+from models.errors import SettingsError, TargetOutOfReach
 
 NEAR = 0.1
 """Two settings that differ in nothing but at most this share of the context are the same to a reader."""
@@ -45,10 +46,6 @@ NOT_AT_ALL = -1e300
 """The utility of missing a target: finite, because it is multiplied by zero where the target is reached."""
 
 
-class TargetOutOfReach(ScalingError):  # noqa: N818 - says what is wrong, not that something is
-    """No setting is expected to reach the target; the message names the best reachable."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Choice:
     """The answer, and how it stands.
@@ -56,7 +53,7 @@ class Choice:
     Attributes:
         best: What is chosen.
         objective: What was asked; likewise `attitude`.
-        binds: What stands in the way of more: budget, overspend, target, names of rules, "limit agents" and the like.
+        binds: What stands in the way of more: budget, overspend, target, names of rules, "limit agent_count", ...
             A rule binds where it bars the setting that would be chosen without any rules; a limit, or a cap that the
             grid was built with, where one more step, worth what the last one was on ln, beats its dollars elsewhere.
             Of a pin that the grid was built with nothing is known: give it as a rule.
@@ -67,8 +64,8 @@ class Choice:
             or by more than 10 % in context, or in parallelism where that changes utility or cost. For a choice kept by
             `hysteresis`, what was not chosen.
         unruled: What would be chosen without rules; its difference to `best` is the cost of an override.
-        best_probability: Share of the draws in which no setting that the budget and the rules allow is better than the
-            choice, or than one that is the same to a reader.
+        best_probability: Share of the draws in which no setting that the budget and the rules allow is better, by more
+            than `near`, than the choice, or than one that is the same to a reader.
         overspend: P(realised cost > budget).
         affordable: The settings within the rules and the budget. [G]
         allowed: Those among which the choice was made: for `LeastCost` the affordable ones that reach the target. [G]
@@ -88,10 +85,15 @@ class Choice:
     affordable: Flags
     allowed: Flags
     kept: bool = False
+    near: float = 0.0
 
 
 def choose(
-    outlook: Outlook, objective: Objective, attitude: Attitude = MEAN, rules: Mapping[str, Flags] | None = None
+    outlook: Outlook,
+    objective: Objective,
+    attitude: Attitude = MEAN,
+    rules: Mapping[str, Flags] | None = None,
+    near: float = 0.0,
 ) -> Choice:
     """Choose the best setting.
 
@@ -100,6 +102,7 @@ def choose(
         objective: What is best.
         attitude: How outcomes are scored.
         rules: Masks [G] of what pins, caps and support allow, by name; see `Grid.rules` and `Grid.supported`.
+        near: What is this close to the best, in units of the utility, counts as best in `Choice.best_probability`.
 
     Raises:
         BudgetTooSmall: No allowed setting fits the budget; the message names the least that would do.
@@ -150,7 +153,8 @@ def choose(
         per_dollar=per_dollar,
         runner_up=option_at(outlook, score, utility, _first(outlook, utility, others)) if others.any() else None,
         unruled=option_at(outlook, score, utility, free),
-        best_probability=_best_probability(outlook, objective, affordable, same),
+        best_probability=_best_probability(outlook, objective, affordable, same, near),
+        near=near,
         overspend=outlook.overspend(chosen, objective.budget),
         affordable=affordable,
         allowed=allowed,
@@ -179,49 +183,58 @@ def hysteresis(previous: Setting, choice: Choice, outlook: Outlook, margin: floa
         choice,
         best=option_at(outlook, outlook.score(choice.attitude), utility, index),
         runner_up=choice.best,
-        best_probability=_best_probability(outlook, choice.objective, choice.affordable, same),
+        best_probability=_best_probability(outlook, choice.objective, choice.affordable, same, choice.near),
         overspend=outlook.overspend(index, choice.objective.budget),
         kept=True,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Explored:
-    """What is done after the dice: `propensity` is the probability that this setting was to be chosen."""
-
-    option: Option
-    propensity: float
-    explored: bool
-
-
-def explore(choice: Choice, outlook: Outlook, rate: float, u: float, among: Flags | None = None) -> Explored:
-    """Take the choice, or with probability `rate` one of the allowed settings, each equally likely.
+@dataclass(frozen=True, slots=True, eq=False)
+class Exploration:
+    """The dice: the choice, or with probability `rate` one of some settings, each equally likely.
 
     Equation: P(setting) = (1 - rate) [setting is the choice] + rate [setting is among them] / their number.
 
-    Args:
-        choice: The choice.
-        outlook: What it was made from.
-        rate: ε, in [0, 1].
-        u: A uniform number in [0, 1) that decides; the same one decides the same.
-        among: Where exploration goes, such as a coarse design; a policy is valued only by what was tried often. [G]
-
-    Raises:
-        SettingsError: The rate or u is out of range.
+    Attributes:
+        chosen: The row chosen.
+        rate: Zero where there is nothing to explore.
+        rows: The settings that exploration goes to, ascending.
     """
-    if not 0 <= rate <= 1 or not 0 <= u < 1:
-        raise SettingsError(f"rate = {rate:g}, u = {u:g}: the rate must be in [0, 1], and u at least 0 and below 1")
-    rows = np.flatnonzero(choice.allowed if among is None else choice.allowed & among)
-    if rate <= 0 or not len(rows):
-        return Explored(choice.best, 1.0, explored=False)
-    explored = u < rate
-    index = int(rows[min(int(u / rate * len(rows)), len(rows) - 1)]) if explored else choice.best.index
-    place = np.searchsorted(rows, index)
-    listed = place < len(rows) and rows[place] == index
-    propensity = (1 - rate) * (index == choice.best.index) + (rate / len(rows) if listed else 0.0)
-    utility = utility_of(outlook, choice.objective, choice.attitude)
-    option = option_at(outlook, outlook.score(choice.attitude), utility, index) if explored else choice.best
-    return Explored(option, float(propensity), explored)
+
+    chosen: int
+    rate: float
+    rows: Ints
+
+    @classmethod
+    def of(cls, choice: Choice, rate: float, among: Flags | None = None) -> "Exploration":
+        """Explore the allowed settings of a choice.
+
+        Args:
+            choice: The choice.
+            rate: In [0, 1].
+            among: Where exploration goes, such as a coarse design; a policy is valued only by what was tried often. [G]
+
+        Raises:
+            SettingsError: The rate is out of range.
+        """
+        if not 0 <= rate <= 1:
+            raise SettingsError(f"rate = {rate:g}: must be in [0, 1]")
+        rows = np.flatnonzero(choice.allowed if among is None else choice.allowed & among)
+        return cls(choice.best.index, rate if len(rows) else 0.0, rows)
+
+    def draw(self, u: float) -> tuple[int, bool]:
+        """Give the row that a uniform number in [0, 1) decides for, and whether that is the dice's."""
+        if u >= self.rate:
+            return self.chosen, False
+        return int(self.rows[min(int(u / self.rate * len(self.rows)), len(self.rows) - 1)]), True
+
+    def propensity(self, index: int | None) -> float:
+        """Give the probability of a row; zero for a setting that the grid does not have."""
+        if index is None:
+            return 0.0
+        place = int(np.searchsorted(self.rows, index))
+        listed = place < len(self.rows) and int(self.rows[place]) == index
+        return (1 - self.rate) * (index == self.chosen) + (self.rate / len(self.rows) if listed else 0.0)
 
 
 def _drawn_utilities(outlook: Outlook, objective: Objective, rivals: Flags) -> Iterator[Floats]:
@@ -249,12 +262,12 @@ def _drawn_utilities(outlook: Outlook, objective: Objective, rivals: Flags) -> I
         yield utility
 
 
-def _best_probability(outlook: Outlook, objective: Objective, rivals: Flags, same: Flags) -> float:
+def _best_probability(outlook: Outlook, objective: Objective, rivals: Flags, same: Flags, near: float) -> float:
     ours = np.flatnonzero(rivals & same)
     hits = 0
     for utility in _drawn_utilities(outlook, objective, rivals):
         top = float(utility.max())
-        hits += top > NOT_AT_ALL / 2 and float(utility[ours].max()) >= top - TIE * abs(top)
+        hits += top > NOT_AT_ALL / 2 and float(utility[ours].max()) >= top - max(TIE * abs(top), near)
     return hits / len(outlook.draws)
 
 
@@ -277,10 +290,10 @@ def _first(outlook: Outlook, utility: Floats, mask: Flags) -> int:
 def _same(outlook: Outlook, utility: Floats, chosen: int) -> Flags:
     """Mark the settings that are the same to a reader; `Choice.runner_up` says when."""
     grid = outlook.grid
-    context = grid.context_tokens[chosen]
-    alike = (grid.agents == grid.agents[chosen]) & (grid.iterations == grid.iterations[chosen])
-    alike &= (grid.size == grid.size[chosen]) & (np.abs(grid.context_tokens - context) <= NEAR * context)
-    slots = alike & (grid.context_tokens == context)
+    context = grid.context_budget[chosen]
+    alike = (grid.agent_count == grid.agent_count[chosen]) & (grid.max_iterations == grid.max_iterations[chosen])
+    alike &= (grid.model_size == grid.model_size[chosen]) & (np.abs(grid.context_budget - context) <= NEAR * context)
+    slots = alike & (grid.context_budget == context)
     if all(float(np.ptp(key[slots])) <= 2 * TIE * abs(float(key[chosen])) for key in (utility, outlook.cost)):
         return np.asarray(alike)
     return np.asarray(alike & (grid.parallelism == grid.parallelism[chosen]))
@@ -299,11 +312,11 @@ def _edges(grid: Grid, worth: Floats, price: Floats, chosen: int) -> list[str]:
     for part in NUMBERS:
         column, value = getattr(grid, part), getattr(setting, part)
         below = column[column < value]
-        if value < column.max() or not len(below) or (part == "parallelism" and value == setting.agents):
+        if value < column.max() or not len(below) or (part == "parallelism" and value == setting.agent_count):
             continue
         before = int(below.max())
-        back = replace(setting, size=setting.size, **{part: before})
-        row = grid.find(replace(back, parallelism=min(back.parallelism, back.agents)))
+        back = replace(setting, model_size=setting.model_size, **{part: before})
+        row = grid.find(replace(back, parallelism=min(back.parallelism, back.agent_count)))
         if row is None:
             continue
         stretch = math.log(2 - before / value) / math.log(value / before)

@@ -36,9 +36,10 @@ from analytics.outlook import (
     TailMean,
 )
 from analytics.portfolio import pareto, portfolio
-from analytics.setting_grid import Grid, Limits, Setting
+from analytics.setting_grid import Grid, Limits
 from analytics.setting_promise import promise_of
-from analytics.solver import choose, explore, hysteresis
+from analytics.solver import Exploration, choose, hysteresis
+from models.allocations import Setting
 
 GOAL = 5.0
 DRAWS = 32
@@ -81,13 +82,13 @@ def timed(work: Callable[[], object], calls: int, before: Callable[[], object] =
 def predicted(grid: Grid, seed: int) -> Outlook:
     """Predict success by a logistic law of the logarithms, cost by a product of prices, time by shared slots."""
     rng = np.random.default_rng(seed)
-    logs = np.log(np.stack((grid.agents / 3, grid.iterations / 4, grid.context_tokens / 20_000)))
+    logs = np.log(np.stack((grid.agent_count / 3, grid.max_iterations / 4, grid.context_budget / 20_000)))
     design = np.vstack((np.ones(len(grid)), logs))
     law = np.array([0.0, 0.5, 0.4, 0.3]) + rng.normal(0, 0.1, 4)
     draws = law + rng.normal(0, 0.08, (DRAWS, 4))
-    cost = grid.agents * (0.01 + grid.iterations * (0.005 + 0.0004 * grid.context_tokens / 1000))
+    cost = grid.agent_count * (0.01 + grid.max_iterations * (0.005 + 0.0004 * grid.context_budget / 1000))
     stretch = np.exp(rng.normal(0, 0.1, (DRAWS, 1)) + rng.normal(0, 0.05, (DRAWS, 1)) * logs[:1])
-    seconds = 100 * grid.iterations * grid.agents / (1 + 0.8 * (grid.parallelism - 1))
+    seconds = 100 * grid.max_iterations * grid.agent_count / (1 + 0.8 * (grid.parallelism - 1))
     return Outlook(grid, expit(law @ design), expit(draws @ design), cost, 0.5, cost * stretch, seconds)
 
 
@@ -141,8 +142,8 @@ def main() -> None:
         f"portfolio of {TASKS} tasks of {KINDS} kinds": lambda: portfolio(queue, 0.3 * TASKS),
         "promise": lambda: promise_of(outlook, choice.best.index, 0, choice.affordable),
         "hysteresis": lambda: hysteresis(Setting(3, 3, 32_000, 3), choice, outlook, 0.5),
-        "exploration": lambda: explore(choice, outlook, 0.05, 0.01),
-        "building a grid that is not there yet": lambda: Grid.of(Limits(sizes=(f"size {next(names)}",))),
+        "exploration": lambda: Exploration.of(choice, 0.05, grid.design(choice.allowed)).draw(0.01),
+        "building a grid that is not there yet": lambda: Grid.of(Limits(model_sizes=(f"size {next(names)}",))),
     }
     print("what else is asked:")
     for name, work in works.items():

@@ -10,6 +10,7 @@ ScalingError
 │   └── PortTaken       a port that the embedded stack needs is in use
 ├── QueryError          ClickHouse refused a query
 ├── BudgetTooSmall      not even the smallest setting fits the budget
+├── TargetOutOfReach    no setting is expected to reach the target
 └── Fenced              a newer owner of the partition took over; this process must stop
 """
 
@@ -56,3 +57,7 @@ class Fenced(ScalingError):  # noqa: N818 - Kafka's term
 
 class BudgetTooSmall(ScalingError):  # noqa: N818 - says what is wrong, not that something is
     """Not even the smallest setting fits the budget; the message names the least budget that would do."""
+
+
+class TargetOutOfReach(ScalingError):  # noqa: N818
+    """No setting is expected to reach the target; the message names the best reachable."""

@@ -23,10 +23,11 @@ from analytics.outlook import (
 )
 from analytics.portfolio import pareto, portfolio
 from analytics.promise import promise
-from analytics.setting_grid import Grid, Limits, Setting, Span
+from analytics.setting_grid import Grid, Limits, Span
 from analytics.setting_promise import promise_of, shrunk_promise
-from analytics.solver import Choice, TargetOutOfReach, choose, explore, hysteresis
-from models.errors import BudgetTooSmall, NotEnoughData, SettingsError
+from analytics.solver import Choice, Exploration, choose, hysteresis
+from models.allocations import NUMBERS, Setting
+from models.errors import BudgetTooSmall, NotEnoughData, SettingsError, TargetOutOfReach
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -56,11 +57,11 @@ def smooth_outlook(
     """Predict a Cobb-Douglas success at a price for every token that is read, and times that slots divide."""
     grid = Grid.of(limits or Limits())
     rng = np.random.default_rng(5)
-    logs = np.log(np.stack((grid.agents / 8, grid.iterations / 10, grid.context_tokens / 100_000)))
+    logs = np.log(np.stack((grid.agent_count / 8, grid.max_iterations / 10, grid.context_budget / 100_000)))
     slopes = np.array(exponents)
     draws = np.exp((slopes + rng.normal(0, noise, (16, 3))) @ logs)
-    cost = grid.agents * (0.01 + grid.iterations * (0.005 + 0.0004 * grid.context_tokens / 1000))
-    time = grid.iterations * grid.agents / grid.parallelism
+    cost = grid.agent_count * (0.01 + grid.max_iterations * (0.005 + 0.0004 * grid.context_budget / 1000))
+    time = grid.max_iterations * grid.agent_count / grid.parallelism
     return Outlook(grid, 0.9 * np.exp(slopes @ logs), 0.9 * draws, cost, cv, None, time)
 
 
@@ -111,16 +112,20 @@ def best_by_hand(outlook: Outlook, objective: Objective, rows: Sequence[int]) ->
 def same_by_hand(outlook: Outlook, objective: Objective, chosen: int, row: int) -> bool:
     """Tell whether two settings are the same to a reader."""
     one, other = outlook.grid.setting(chosen), outlook.grid.setting(row)
-    if (one.agents, one.iterations, one.size) != (other.agents, other.iterations, other.size):
+    if (one.agent_count, one.max_iterations, one.model_size) != (
+        other.agent_count,
+        other.max_iterations,
+        other.model_size,
+    ):
         return False
-    if abs(other.context_tokens - one.context_tokens) > 0.1 * one.context_tokens:
+    if abs(other.context_budget - one.context_budget) > 0.1 * one.context_budget:
         return False
     utility = utilities(outlook, objective, MEAN)
     siblings = [
         (utility[place], outlook.cost[place])
         for place in range(len(outlook.grid))
         if outlook.grid.setting(place)
-        in [Setting(one.agents, one.iterations, one.context_tokens, slots, one.size) for slots in (1, 2)]
+        in [Setting(one.agent_count, one.max_iterations, one.context_budget, slots, one.model_size) for slots in (1, 2)]
     ]
     return one.parallelism == other.parallelism or len(set(siblings)) == 1
 
@@ -299,9 +304,9 @@ def test_ties_go_to_the_cheaper_then_the_faster_then_the_smaller() -> None:
     flat, ones = np.full(len(grid), 0.5), np.ones(len(grid))
     draws = np.stack((flat, flat))
     assert choose(Outlook(grid, flat, draws, ones), MostOutcome(2.0)).best.setting == Setting(1, 1, 1000, 1)
-    priced = Outlook(grid, flat, draws, (5 - grid.agents).astype(np.float64))
+    priced = Outlook(grid, flat, draws, (5 - grid.agent_count).astype(np.float64))
     assert choose(priced, MostOutcome(9.0)).best.setting == Setting(4, 1, 1000, 1)
-    timed = Outlook(grid, flat, draws, ones, time=grid.agents / grid.parallelism**2)
+    timed = Outlook(grid, flat, draws, ones, time=grid.agent_count / grid.parallelism**2)
     assert choose(timed, MostOutcome(2.0)).best.setting == Setting(4, 1, 1000, 4)
     # What differs by rounding only is equal.
     jitter = flat * (1 + 1e-15 * np.random.default_rng(0).normal(size=len(grid)))
@@ -311,7 +316,7 @@ def test_ties_go_to_the_cheaper_then_the_faster_then_the_smaller() -> None:
 def test_a_dollar_more_is_a_dollar_more_within_the_rules() -> None:
     """What it adds is what the choice with a dollar more has, where several dollars would buy more still."""
     outlook = smooth_outlook()
-    for rules in ({}, {"support": outlook.grid.supported({"agents": (1, 4)})}):
+    for rules in ({}, {"support": outlook.grid.supported({"agent_count": (1, 4)})}):
         choice, richer = (choose(outlook, MostOutcome(budget), rules=rules) for budget in (0.4, 1.4))
         assert choice.next_dollar == pytest.approx(richer.best.outcome - choice.best.outcome, abs=1e-12)
         assert richer.next_dollar > 0
@@ -327,44 +332,44 @@ def test_the_larger_exponent_gets_more_and_strong_context_scaling_buys_context()
         return choose(smooth_outlook(exponents), MostOutcome(0.4)).best.setting
 
     agents, iterations = chosen(0.5, 0.2, 0.1), chosen(0.2, 0.5, 0.1)
-    assert agents.agents > agents.iterations
-    assert iterations.iterations > iterations.agents
-    assert chosen(0.2, 0.2, 0.6).context_tokens > 2 * chosen(0.2, 0.2, 0.1).context_tokens
+    assert agents.agent_count > agents.max_iterations
+    assert iterations.max_iterations > iterations.agent_count
+    assert chosen(0.2, 0.2, 0.6).context_budget > 2 * chosen(0.2, 0.2, 0.1).context_budget
     # Slots that cost nothing and save time are used: all of them, or as many as shared work lets be of use.
-    assert agents.parallelism == agents.agents > 5
+    assert agents.parallelism == agents.agent_count > 5
     outlook, slots = smooth_outlook((0.5, 0.2, 0.1)), np.arange(1, 9)
     shared = (1 + 0.05 * (slots - 1) + 0.03 * slots * (slots - 1)) / slots
     timed = Outlook(
         outlook.grid, outlook.outcome, outlook.draws, outlook.cost, time=shared[outlook.grid.parallelism - 1]
     )
     fastest = choose(timed, MostOutcome(0.4)).best.setting
-    assert (fastest.agents, fastest.parallelism) == (agents.agents, 1 + int(shared.argmin()))
+    assert (fastest.agent_count, fastest.parallelism) == (agents.agent_count, 1 + int(shared.argmin()))
 
 
 def test_limits_bind_where_money_does_not() -> None:
     """With money for everything the limits bind; slots as many as agents are at no limit of their own."""
     choice = choose(smooth_outlook(), MostOutcome(100.0))
     assert choice.best.setting == Setting(8, 10, 100_000, 8)
-    assert choice.binds == ("limit agents", "limit iterations", "limit context_tokens")
+    assert choice.binds == ("limit agent_count", "limit max_iterations", "limit context_budget")
     assert (choice.next_dollar, choice.per_dollar) == (0.0, 0.0)
-    capped = choose(smooth_outlook(limits=Limits().capped(agents=2)), MostOutcome(100.0))
-    assert capped.binds == ("cap agents", "limit iterations", "limit context_tokens")
+    capped = choose(smooth_outlook(limits=Limits().capped(agent_count=2)), MostOutcome(100.0))
+    assert capped.binds == ("cap agent_count", "limit max_iterations", "limit context_budget")
 
 
 def test_a_limit_binds_under_a_budget_where_its_next_step_would_pay() -> None:
     """Widened limits change the choice where the limit is said to bind, and not where it is not."""
-    fewer = Limits(agents=Span(1, 4))
+    fewer = Limits(agent_count=Span(1, 4))
     for exponents in ((0.6, 0.1, 0.1), (0.3, 0.3, 0.2)):
         pair = smooth_outlook(exponents, limits=fewer), smooth_outlook(exponents)
         for budget in (0.05, 0.1, 0.2, 0.4, 0.8, 1.6):
             narrow, wide = (choose(outlook, MostOutcome(budget)) for outlook in pair)
-            assert ("limit agents" in narrow.binds) == (wide.best.setting.agents > 4)
+            assert ("limit agent_count" in narrow.binds) == (wide.best.setting.agent_count > 4)
             assert "budget" in narrow.binds
     for time_price in (0.0, 0.01):
         wrong = 0
         for value in np.geomspace(0.3, 3.0, 25).tolist():
             narrow, wide = (choose(outlook, MostNetValue(value, time_price)) for outlook in pair)
-            wrong += ("limit agents" in narrow.binds) != (wide.best.setting.agents > 4)
+            wrong += ("limit agent_count" in narrow.binds) != (wide.best.setting.agent_count > 4)
         assert wrong <= 1
 
 
@@ -372,10 +377,10 @@ def test_slots_are_limited_by_agents_or_by_a_limit_of_their_own() -> None:
     """Where time has a price, only a limit below the agents is named."""
     objective = MostNetValue(100.0, 0.1)
     choice = choose(smooth_outlook(), objective)
-    assert choice.best.setting.parallelism == choice.best.setting.agents == 8
+    assert choice.best.setting.parallelism == choice.best.setting.agent_count == 8
     assert "limit parallelism" not in choice.binds
     limited = choose(smooth_outlook(limits=Limits(parallelism=Span(1, 4))), objective)
-    assert (limited.best.setting.parallelism, limited.best.setting.agents) == (4, 8)
+    assert (limited.best.setting.parallelism, limited.best.setting.agent_count) == (4, 8)
     assert "limit parallelism" in limited.binds
 
 
@@ -384,18 +389,20 @@ def test_a_rule_binds_where_it_bars_what_would_be_chosen_without_it() -> None:
     outlook = smooth_outlook((0.6, 0.1, 0.1))
     free = choose(outlook, MostOutcome(0.4))
     pinned = choose(
-        outlook, MostOutcome(0.4), rules=outlook.grid.rules(Limits().pinned(agents=free.best.setting.agents - 2))
+        outlook,
+        MostOutcome(0.4),
+        rules=outlook.grid.rules(Limits().pinned(agent_count=free.best.setting.agent_count - 2)),
     )
-    assert "pin agents" in pinned.binds
-    assert pinned.best.setting.agents == free.best.setting.agents - 2
+    assert "pin agent_count" in pinned.binds
+    assert pinned.best.setting.agent_count == free.best.setting.agent_count - 2
     assert pinned.unruled == free.best
     assert pinned.unruled.outcome > pinned.best.outcome
     # Where nothing matters no rule costs anything.
     flat = np.full(len(outlook.grid), 0.5)
-    rules = outlook.grid.rules(Limits().pinned(agents=3))
+    rules = outlook.grid.rules(Limits().pinned(agent_count=3))
     assert choose(Outlook(outlook.grid, flat, np.stack((flat, flat)), flat), MostOutcome(1.0), rules=rules).binds == ()
     agreed = choose(
-        outlook, MostOutcome(0.4), rules=outlook.grid.rules(Limits().pinned(agents=free.best.setting.agents))
+        outlook, MostOutcome(0.4), rules=outlook.grid.rules(Limits().pinned(agent_count=free.best.setting.agent_count))
     )
     assert agreed.binds == free.binds
     assert agreed.best == free.best == agreed.unruled
@@ -404,10 +411,12 @@ def test_a_rule_binds_where_it_bars_what_would_be_chosen_without_it() -> None:
 def test_two_rules_that_bar_the_same_are_both_named() -> None:
     """Lifting one of them alone would change nothing: neither is left out."""
     outlook = smooth_outlook((0.6, 0.1, 0.1))
-    rules = outlook.grid.rules(Limits().capped(agents=2)) | {"support": outlook.grid.supported({"agents": (1, 1)})}
-    assert {"cap agents", "support"} <= set(choose(outlook, MostOutcome(0.4), rules=rules).binds)
-    rules["support"] = outlook.grid.agents > 4
-    with pytest.raises(SettingsError, match="cap agents and support together leave no setting"):
+    rules = outlook.grid.rules(Limits().capped(agent_count=2)) | {
+        "support": outlook.grid.supported({"agent_count": (1, 1)})
+    }
+    assert {"cap agent_count", "support"} <= set(choose(outlook, MostOutcome(0.4), rules=rules).binds)
+    rules["support"] = outlook.grid.agent_count > 4
+    with pytest.raises(SettingsError, match="cap agent_count and support together leave no setting"):
         choose(outlook, MostOutcome(0.4), rules=rules)
 
 
@@ -469,22 +478,23 @@ def test_a_kept_setting_has_its_own_probability_of_being_best() -> None:
     kept = hysteresis(choice.runner_up.setting, choice, outlook, 1.0)
     rivals = outlook.cost <= 0.4
     grid, at = outlook.grid, choice.runner_up.setting
-    alike = (grid.agents == at.agents) & (grid.iterations == at.iterations)
-    alike &= np.abs(grid.context_tokens - at.context_tokens) <= 0.1 * at.context_tokens
+    alike = (grid.agent_count == at.agent_count) & (grid.max_iterations == at.max_iterations)
+    alike &= np.abs(grid.context_budget - at.context_budget) <= 0.1 * at.context_budget
     best = [draw[rivals & alike].max(initial=0) >= draw[rivals].max() * (1 - 1e-12) for draw in outlook.draws]
     assert kept.best_probability == np.mean(best)
 
 
 def chosen_over_u(choice: Choice, outlook: Outlook, rate: float, among: Flags | None, count: int) -> dict[int, float]:
     """Count what is done over evenly spaced u."""
-    done = [explore(choice, outlook, rate, (place + 0.5) / count, among) for place in range(count)]
+    exploration = Exploration.of(choice, rate, among)
     shares: dict[int, float] = {}
-    for each in done:
-        shares[each.option.index] = shares.get(each.option.index, 0.0) + 1 / count
-        assert each.option.cost <= choice.objective.budget
-    for each in done:
+    for place in range(count):
+        index, _ = exploration.draw((place + 0.5) / count)
+        shares[index] = shares.get(index, 0.0) + 1 / count
+        assert outlook.cost[index] <= choice.objective.budget
+    for index, share in shares.items():
         # Each affordable setting's share of u is its propensity.
-        assert each.propensity == pytest.approx(shares[each.option.index], abs=2 / count)
+        assert exploration.propensity(index) == pytest.approx(share, abs=2 / count)
     return shares
 
 
@@ -494,7 +504,7 @@ def test_propensities_are_the_shares_in_which_settings_are_chosen(seed: int, rat
     """Over all u every allowed setting is explored alike, and the logged propensity is the share."""
     outlook = random_outlook(seed)
     choice = choose(outlook, MostOutcome(1.0))
-    among = outlook.grid.context_tokens == 11_000 if coarse else None
+    among = outlook.grid.context_budget == 11_000 if coarse else None
     count = 2000
     shares = chosen_over_u(choice, outlook, rate, among, count)
     rows = np.flatnonzero(choice.allowed if among is None else choice.allowed & among).tolist()
@@ -505,15 +515,27 @@ def test_propensities_are_the_shares_in_which_settings_are_chosen(seed: int, rat
     for row, share in shares.items():
         expected = rate / len(rows) * (row in rows) + (1 - rate) * (row == choice.best.index)
         assert share == pytest.approx(expected, abs=2 / count)
-    assert explore(choice, outlook, rate, 0.3, among) == explore(choice, outlook, rate, 0.3, among)
+    assert Exploration.of(choice, rate, among).propensity(None) == 0
 
 
-@pytest.mark.parametrize(("rate", "u"), [(-0.1, 0.5), (1.1, 0.5), (0.05, 1.0), (0.05, -0.1), (math.nan, 0.5)])
-def test_exploration_out_of_range_is_refused(rate: float, u: float) -> None:
-    """The message names the rate and u."""
+@pytest.mark.parametrize("rate", [-0.1, 1.1, math.nan])
+def test_exploration_out_of_range_is_refused(rate: float) -> None:
+    """The message names the rate."""
     outlook = random_outlook(1)
-    with pytest.raises(SettingsError, match="the rate must be in"):
-        explore(choose(outlook, MostOutcome(2.0)), outlook, rate, u)
+    with pytest.raises(SettingsError, match=r"rate = .*: must be in"):
+        Exploration.of(choose(outlook, MostOutcome(2.0)), rate)
+
+
+def test_a_design_goes_over_the_range_of_each_part() -> None:
+    """The least, a middle one and the greatest of each part, at the widest parallelism that is allowed."""
+    grid = Grid.of(Limits(context_budget=Span(1000, 16_000, 1000)))
+    mask = grid.design(grid.parallelism <= 3)
+    rows = {(a, i, c): p for a, i, c, p in zip(*(getattr(grid, name)[mask] for name in NUMBERS), strict=True)}
+    assert {key[0] for key in rows} == {1, 3, 8}
+    assert {key[1] for key in rows} == {1, 3, 10}
+    assert {key[2] for key in rows} == {1000, 4000, 16_000}
+    assert len(rows) == mask.sum() == 27
+    assert all(slots == min(key[0], 3) for key, slots in rows.items())
 
 
 @given(seeds, st.sampled_from(ATTITUDES), st.booleans())
@@ -521,12 +543,12 @@ def test_exploration_out_of_range_is_refused(rate: float, u: float) -> None:
 def test_the_pareto_front_is_that_of_brute_force(seed: int, attitude: Attitude, restricted: bool) -> None:  # noqa: FBT001 - drawn
     """Exactly the pairs of cost and score that no other pair beats are on it, once each, ascending in both."""
     outlook = random_outlook(seed)
-    allowed = outlook.grid.agents > 1 if restricted else None
+    allowed = outlook.grid.agent_count > 1 if restricted else None
     front = pareto(outlook, attitude, allowed)
     scores = [round(score, 9) for score in scored(outlook, attitude)]
     points = {
         (cost, score)
-        for cost, score, keep in zip(outlook.cost.tolist(), scores, outlook.grid.agents > 1, strict=True)
+        for cost, score, keep in zip(outlook.cost.tolist(), scores, outlook.grid.agent_count > 1, strict=True)
         if keep or not restricted
     }
     undominated = {
@@ -626,7 +648,7 @@ def test_a_promise_from_draws_finds_the_number_of_independent_estimates() -> Non
     few = Outlook(Grid.of(Limits(Span(1, 6), Span(1, 1), Span(1000, 1000), Span(1, 1))), mean, draws, np.ones(6))
     assert promise_of(few, 5, 0).gain == pytest.approx(expected.gain, abs=0.0012)
     many = Grid.of(Limits(Span(1, 6), Span(1, 5), Span(1000, 10_000, 1000), Span(1, 1)))
-    places = many.agents - 1
+    places = many.agent_count - 1
     repeated = Outlook(many, mean[places], draws[:, places], np.ones(len(many)))
     found = promise_of(repeated, int(np.flatnonzero(places == 5)[0]), 0)
     assert found.gain == pytest.approx(expected.gain, abs=0.0012)
@@ -665,7 +687,7 @@ def test_predictions_that_cannot_be_used_are_refused() -> None:
     with pytest.raises(NotEnoughData, match="at least 2 draws of the outcome, there are 1"):
         Outlook(grid, flat, flat[None], flat)
     with pytest.raises(NotEnoughData, match="cost is not finite"):
-        Outlook(grid, flat, np.stack((flat, flat)), np.where(grid.agents > 1, np.inf, 1.0))
+        Outlook(grid, flat, np.stack((flat, flat)), np.where(grid.agent_count > 1, np.inf, 1.0))
     with pytest.raises(ValueError, match=f"outcome predicts 3 settings of {len(grid)}"):
         Outlook(grid, np.ones(3), np.stack((flat, flat)), flat)
     with pytest.raises(ValueError, match="there are 1 draws of the cost, and 2 of the outcome"):
@@ -680,7 +702,7 @@ def test_predictions_that_cannot_be_used_are_refused() -> None:
 def test_a_part_of_an_outlook_chooses_as_rules_do() -> None:
     """Left out or ruled out: the choice and its predictions are the same."""
     outlook = smooth_outlook(cv=0.4)
-    mask = outlook.grid.supported({"agents": (1, 3), "context_tokens": (4000, 20_000)})
+    mask = outlook.grid.supported({"agent_count": (1, 3), "context_budget": (4000, 20_000)})
     ruled = choose(outlook, MostOutcome(0.4, 0.1), LowerBound(1.0), {"support": mask})
     part = choose(outlook.where(mask), MostOutcome(0.4, 0.1), LowerBound(1.0))
     assert part.best.setting == ruled.best.setting

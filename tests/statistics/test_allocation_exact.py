@@ -70,7 +70,7 @@ class RandomLaw:
 
     def outlook(self, grid: Grid) -> Outlook:
         """Predict the whole grid."""
-        columns: list[Floats] = [grid.agents / 1, grid.iterations / 1, grid.context_tokens / 1000]
+        columns: list[Floats] = [grid.agent_count / 1, grid.max_iterations / 1, grid.context_budget / 1000]
         outcome = np.asarray(self.success(*columns)) * grid.parallelism**self.slots
         return Outlook(grid, outcome, np.stack((outcome * 0.95, outcome * 1.05)), np.asarray(self.cost(*columns)))
 
@@ -89,7 +89,7 @@ class RandomLaw:
 
     def levers(self, unit_costs: Floats | tuple[float, ...]) -> list[Lever]:
         """Give what the document's closed form asks for."""
-        names = ("agent_count", "iterations", "context")
+        names = ("agent_count", "max_iterations", "context")
         rows = zip(names, self.exponents, unit_costs, ANCHORS, MOST, strict=True)
         return [
             Lever(name, exponent, float(price), anchor, range(1, most + 1))

@@ -7,9 +7,10 @@ import numpy.typing as npt
 import pytest
 
 from analytics.outlook import MostOutcome, Outlook
-from analytics.setting_grid import Grid, Limits, Setting, Span
+from analytics.setting_grid import Grid, Limits, Span
 from analytics.setting_promise import Promised, promise_of, shrunk_promise
 from analytics.solver import choose
+from models.allocations import Setting
 
 pytestmark = pytest.mark.statistics
 
@@ -73,11 +74,11 @@ TRIED = (([1, 2, 3, 4, 6, 8], 3.0), ([1, 2, 3, 5, 8], 4.0), ([4, 8, 16, 32, 64],
 def promises(runs: int, slopes: Floats, times: int, seed: int) -> tuple[list[Promised], Floats]:
     """Fit, choose within a budget, and promise; give also what the choices truly gain."""
     rng = np.random.default_rng([seed, runs])
-    grid = Grid.of(Limits(context_tokens=Span(4000, 64_000, 4000)))
-    columns = (grid.agents, grid.iterations, grid.context_tokens / 1000)
+    grid = Grid.of(Limits(context_budget=Span(4000, 64_000, 4000)))
+    columns = (grid.agent_count, grid.max_iterations, grid.context_budget / 1000)
     logs = [np.log(column / centre) for column, (_, centre) in zip(columns, TRIED, strict=True)]
     design = np.stack((np.ones(len(grid)), *logs), axis=1)
-    cost = grid.agents * (0.05 + grid.iterations * (0.02 + 0.0004 * columns[2]))
+    cost = grid.agent_count * (0.05 + grid.max_iterations * (0.02 + 0.0004 * columns[2]))
     used = grid.find(USED)
     assert used is not None
     found, gained = [], []
