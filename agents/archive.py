@@ -15,7 +15,8 @@ from agents.decode import EventDecoder, complexity, params_field, text_field
 from models.batches import Batch
 from models.contexts import complexity_band
 from models.events import RunEvent
-from models.laws import Law
+from models.joint_laws import LawRecord, read_record
+from models.laws import Law, Reference
 from models.rejects import Rejected
 from models.settings import Settings
 
@@ -62,7 +63,6 @@ MILLISECOND = timedelta(milliseconds=1)
 LONGEST_INT = 2**63
 
 _json = msgspec.json.Encoder().encode
-_read_law = msgspec.json.Decoder(Law).decode
 _read_reject = msgspec.json.Decoder(Rejected).decode
 
 
@@ -156,16 +156,20 @@ def archive_laws(batch: Batch) -> tuple[TableColumns, list[str]]:
         if value is None:
             continue
         try:
-            rows.append(_law_row(_read_law(value)) | {"record": value.decode()})
+            law = read_record((batch.keys[index] or b"").decode(), value)
+            rows.append(_law_row(law) | {"record": value.decode()})
         except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
             problems.append(problem_with(batch, index, error))
     return ({name: [row[name] for row in rows] for name in rows[0]} if rows else {}), problems
 
 
-def _law_row(law: Law) -> dict[str, Any]:
-    """Spread what people ask a law for over columns of its own."""
+def _law_row(law: LawRecord) -> dict[str, Any]:
+    """Spread what people ask a law for over columns of its own; a joint law has neither exponent nor curve nor knee."""
     check_range(epoch=law.epoch, version=law.version, n=law.n)
-    power, knee = law.reference.power, law.knee
+    basis, published, knee, reference = (
+        (law.basis, law.published, law.knee, law.reference) if isinstance(law, Law) else (None, None, None, Reference())
+    )
+    power = reference.power
     exponent = power.exponent if power else None
     return {
         "law_id": law.law_id,
@@ -179,19 +183,19 @@ def _law_row(law: Law) -> dict[str, Any]:
         "n": law.n,
         "status": law.status,
         "evidence": law.evidence,
-        "basis": law.basis,
+        "basis": basis,
         "exponent": exponent.estimate if exponent else None,
         "exponent_se": exponent.se if exponent else None,
         "exponent_lo": exponent.lo if exponent else None,
         "exponent_hi": exponent.hi if exponent else None,
         "r_squared": power.r_squared if power else None,
         "interpretation": power.interpretation if power else None,
-        "family": law.published.family if law.published else None,
+        "family": published.family if published else None,
         "knee": knee.value if knee else None,
         "knee_lo": knee.lo if knee else None,
         "knee_hi": knee.hi if knee else None,
-        "reference_knee": law.reference.knee.value if law.reference.knee else None,
-        "recommended_value": law.reference.recommended_value,
+        "reference_knee": reference.knee.value if reference.knee else None,
+        "recommended_value": reference.recommended_value,
         "settings_hash": law.settings_hash,
     }
 

@@ -10,10 +10,11 @@ import msgspec
 import xxhash
 
 from agents.audit import TIER, AuditHeading, expired
-from models.laws import Law
+from agents.joint_audit import expired_jointly
+from models.joint_laws import LawRecord, is_joint, read_record
 
 DIGITS = 9
-NO_DRIFT: Mapping[str, str] = MappingProxyType({})
+NONE: Mapping[str, str] = MappingProxyType({})
 ROUNDING = 1e-13
 """Sums in another order differ by this much around zero; a law is new where a digit that means something is."""
 
@@ -49,7 +50,7 @@ class PublishedLaws:
         """The contexts that have laws which are not expired."""
         return sorted(context for context, laws in self._by_context.items() if laws)
 
-    def take(self, key: str, value: bytes | None) -> Law | None:
+    def take(self, key: str, value: bytes | None) -> LawRecord | None:
         """Take in one record of the topic, and give the audited law that it holds, if it holds one.
 
         A law that cannot be read any more keeps its numbers alone.
@@ -64,7 +65,7 @@ class PublishedLaws:
             self._by_context[key.partition("|")[0]].discard(key)
             return None
         try:
-            law = msgspec.json.decode(value, type=Law)
+            law = read_record(key, value)
         except msgspec.ValidationError:
             known = msgspec.json.decode(value, type=Numbered)
             self._versions[known.law_id] = known.version
@@ -77,9 +78,11 @@ class PublishedLaws:
         self,
         heading: AuditHeading,
         given: Container[str],
-        drifts: Mapping[str, str] = NO_DRIFT,
+        drifts: Mapping[str, str] = NONE,
         reason: str | None = None,
-    ) -> list[Law]:
+        *,
+        missing: Mapping[str, str] = NONE,
+    ) -> list[LawRecord]:
         """Write the records that withdraw the laws of a context which it no longer gives.
 
         Args:
@@ -87,15 +90,18 @@ class PublishedLaws:
             given: Ids of the laws that it gives.
             drifts: By law id: since when the runs are of the law's epoch, where it has drifted.
             reason: Why; absent: no run of a law's epoch carries its dimension and its outcome.
+            missing: By law id: the law's own reason, where it has one.
         """
         gone = sorted(name for name in self._by_context.get(heading.context, ()) if name not in given)
         began = {name: drifts.get(name) for name in gone}
         return [
-            expired(name, replace(heading, epoch=self.epoch(name, since), since=since), reason)
+            (expired_jointly if is_joint(name) else expired)(
+                name, replace(heading, epoch=self.epoch(name, since), since=since), missing.get(name, reason)
+            )
             for name, since in began.items()
         ]
 
-    def renew(self, laws: Iterable[Law]) -> list[Law]:
+    def renew(self, laws: Iterable[LawRecord]) -> list[LawRecord]:
         """Number the laws that say something new."""
         return [
             msgspec.structs.replace(law, version=self._versions.get(law.law_id, 0) + 1)
@@ -103,7 +109,7 @@ class PublishedLaws:
             if content(law) != self._contents.get(law.law_id)
         ]
 
-    def confirm(self, laws: Iterable[Law]) -> None:
+    def confirm(self, laws: Iterable[LawRecord]) -> None:
         """Remember laws that have been published."""
         for law in laws:
             self._versions[law.law_id] = law.version
@@ -116,7 +122,7 @@ class PublishedLaws:
                 known.add(law.law_id)
 
 
-def content(law: Law) -> int:
+def content(law: LawRecord) -> int:
     """Hash what a law says, to nine digits; when it was fitted, on what and as which version is left out."""
     said = msgspec.structs.replace(law, version=0, fitted_at="", lineage={})
     return xxhash.xxh64_intdigest(msgspec.json.encode(_rounded(msgspec.to_builtins(said))))

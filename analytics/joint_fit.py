@@ -4,6 +4,7 @@ Terms are products of centred factors; monomials are products of the settings th
 negative: Σ price · monomial · exp(terms) is a mean time or cost.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -39,6 +40,9 @@ RUNS_PER_TERM = 10
 
 PRICED = (Dimension.AGENT_COUNT, Dimension.ITERATIONS, Dimension.CONTEXT)
 """The dimensions whose products are the monomials of cost and time."""
+
+EXACT = 1e-16
+"""Squared relative deviations up to this, on average, are rounding."""
 
 ROUNDS = 3
 """Turns of monomials and terms; the second already moves means by less than their error."""
@@ -133,6 +137,9 @@ def fit_priced(rows: JointRows, factors: Factors, outcome: Outcome) -> JointFit:
         weight = np.sqrt(rows.n) / (base * fit.mu)
         prices = _not_negative(pieces * (weight * rest)[:, None], weight * rows.mean)
         base = pieces @ prices
+        if _explained(rows, base):
+            named = {name: price for name, price in zip(names, prices.tolist(), strict=True) if price > 0}
+            return replace(_certain(rows, factors, base), base=named, missing=missing | scarce)
         fit = _fit(rows, factors, plain, "log", base)
     products = [TIMES.join(pair) for pair in combinations([LOG + SHORT[each] for each in rows.ln_x], 2)]
     rich, rich_missing = _affordable(rows, [*plain, *_squares(rows, inside), *products])
@@ -142,6 +149,19 @@ def fit_priced(rows: JointRows, factors: Factors, outcome: Outcome) -> JointFit:
             fit, missing = curved, rich_missing
     named = {name: price for name, price in zip(names, prices.tolist(), strict=True) if price > 0}
     return replace(fit, base=named, missing=missing | scarce)
+
+
+def _explained(rows: JointRows, base: Floats) -> bool:
+    """Tell whether the monomials' sum is every run's outcome, up to rounding: a price list without noise."""
+    away = rows.n @ np.square(rows.mean / base - 1) + float((rows.m2 / np.square(base)).sum())
+    return bool(away <= EXACT * rows.size)
+
+
+def _certain(rows: JointRows, factors: Factors, base: Floats) -> JointFit:
+    """Give the law of a price list without noise: the monomials alone, without error."""
+    X = _columns([ONE], factors, len(rows.n))
+    level = math.log(float(rows.n @ (rows.mean / base)) / rows.size)
+    return JointFit((ONE,), "log", np.array([level]), np.zeros((1, 1)), 0.0, X, np.full(len(rows.n), math.exp(level)))
 
 
 def _main(factors: Factors) -> list[str]:

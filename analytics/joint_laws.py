@@ -16,7 +16,8 @@ from typing import Self
 import numpy as np
 
 from analytics.cells import Flags
-from analytics.generalised_linear import Link, mean_at
+from analytics.generalised_linear import Link, mean_at, slope_at
+from analytics.intervals import LEVEL, z_quantile
 from analytics.joint_cells import JointCells
 from analytics.joint_fit import factors_of, fit_bounded, fit_priced
 from analytics.joint_rows import JointRows, joint_rows
@@ -34,7 +35,7 @@ from analytics.moments import Floats, pack, unpack
 from analytics.randomisation import seed
 from models.dimensions import LESS_IS_BETTER, Dimension, Outcome
 from models.joint_laws import JOINT, JointLaw
-from models.laws import law_id
+from models.laws import Estimate, law_id
 
 ESTABLISHED_PER_TERM, ACTIONABLE_PER_TERM = 30, 200
 """Runs for each term from which on a law is established, and actionable."""
@@ -194,6 +195,18 @@ class Predictor:
         _, X = self.design(grid)
         return np.asarray(np.sqrt(np.square(X @ self.root).sum(axis=1)))
 
+    def estimates(self, grid: SettingGrid, level: float = LEVEL) -> list[Estimate]:
+        """Estimate the mean outcome at each setting; its interval is symmetric on the scale of the link."""
+        offset, X = self.design(grid)
+        eta, se = offset + X @ self.beta, np.sqrt(np.square(X @ self.root).sum(axis=1))
+        half = z_quantile(level) * se
+        columns = (
+            mean_at(eta, self.link),
+            slope_at(eta, self.link) * se,
+            *(mean_at(eta + side * half, self.link) for side in (-1, 1)),
+        )
+        return [Estimate(*(float(value) for value in row)) for row in zip(*columns, strict=True)]
+
     def draws(self, k: int, grid: SettingGrid) -> Floats:
         """Draw k laws and predict by each. [k, G]; the same law version gives the same draws, in opposite pairs."""
         offset, X = self.design(grid)
@@ -255,26 +268,25 @@ class Predictor:
             offset = np.log(monomial_columns(list(self.law.base), setting, size) @ prices)
         return offset, columns * ~moves, columns * moves if moves.any() else None
 
-    def surface(self, grid: SettingGrid, draws: int = 0) -> "Surface":
+    def surface(self, grid: SettingGrid, draws: int = 0, precision: type[np.floating] = np.float64) -> "Surface":
         """Evaluate all that does not depend on complexity, once for many tasks.
 
         Args:
             grid: The settings; its complexity does not matter.
             draws: How many drawn laws to keep beside.
+            precision: Of their predictions.
         """
         offset, X, change = self.parts(grid)
         change = np.zeros((1, len(self.beta))) if change is None else change
-        spread, moved, drawn = X @ self.root, change @ self.root, self.coefficients(draws)
+        drawn = self.coefficients(draws)
         return Surface(
             predictor=self,
             level=offset + X @ self.beta,
             slope=change @ self.beta,
-            variance=np.square(spread).sum(axis=1),
-            covariance=(spread * moved).sum(axis=1),
-            slope_variance=np.square(moved).sum(axis=1),
-            drawn=offset + (X @ drawn).T,
-            drawn_slope=(change @ drawn).T,
-            supported=self.supported(grid),
+            terms=X,
+            change=change,
+            drawn=np.ascontiguousarray((offset + (X @ drawn).T).astype(precision)),
+            drawn_slope=np.ascontiguousarray((change @ drawn).T.astype(precision)),
         )
 
     def from_centre(self, complexity: Floats | float | None) -> Floats:
@@ -291,20 +303,17 @@ class Surface:
     Attributes:
         predictor: Of the law.
         level: The linear predictor at the centre of complexity; `slope` by z. [G]
-        variance: Of the level; with `covariance` of level and slope, and `slope_variance`. [G]
+        terms: The law's terms there, [G, p], and their `change` by z, [G, p] or [1, p].
         drawn: The level of each drawn law; `drawn_slope` by z. [d, G]
-        supported: As `Predictor.supported`. [G]
     """
 
     predictor: Predictor
     level: Floats
     slope: Floats
-    variance: Floats
-    covariance: Floats
-    slope_variance: Floats
+    terms: Floats
+    change: Floats
     drawn: Floats
     drawn_slope: Floats
-    supported: Flags
 
     def mean(self, complexity: float | None = None) -> Floats:
         """Predict the mean outcome at each setting. [G]."""
@@ -312,12 +321,13 @@ class Surface:
 
     def se(self, complexity: float | None = None) -> Floats:
         """Give the standard error of the linear predictor at each setting. [G]."""
-        z = self.predictor.from_centre(complexity)
-        return np.asarray(np.sqrt(np.maximum(self.variance + z * (2 * self.covariance + z * self.slope_variance), 0.0)))
+        X = self.terms + float(self.predictor.from_centre(complexity)) * self.change
+        return np.asarray(np.sqrt(np.square(X @ self.predictor.root).sum(axis=1)))
 
     def draws(self, complexity: float | None = None) -> Floats:
-        """Predict by each drawn law. [d, G]."""
-        return mean_at(self.drawn + self.predictor.from_centre(complexity) * self.drawn_slope, self.predictor.link)
+        """Predict by each drawn law, in the precision of the draws. [d, G]."""
+        z = float(self.predictor.from_centre(complexity))
+        return mean_at(self.drawn + z * self.drawn_slope, self.predictor.link)
 
 
 def _support(rows: JointRows, ln_x: Floats) -> list[float]:

@@ -17,12 +17,14 @@ from analytics.forgetting import Forgotten
 from analytics.multiplicity import Scope, significance
 from analytics.published import trend_p
 from analytics.sentences import change_text, value_text
+from cli.joint_law_page import describe_jointly, read_joint_law
 from cli.law_page import NOTHING, describe, values_table
 from cli.output import console, print_json
 from cli.settings_of import StateOption, settings_of
 from models.dimensions import Basis, Dimension, Outcome
 from models.errors import ScalingError
 from models.experiments import TIER
+from models.joint_laws import is_joint
 from models.laws import Estimate, Knee, Law, Significance, law_id
 from models.settings import Settings
 from models.topics import LAWS
@@ -128,9 +130,16 @@ def show(
 ) -> None:
     """Show one law: its sentence, what to mind, its curve, and everything that stands behind it.
 
+    A joint law, of all dimensions together, has joint for its dimension: its terms, prices and range are shown.
+
     Example: scaling laws show "global|agent_count|success" --half-life 24
     """
     settings = settings_of(state)
+    if is_joint(identifier):
+        if half_life is not None:
+            raise typer.BadParameter("--half-life shows the slope of one dimension, and a joint law has several")
+        _show_jointly(settings, identifier, as_json=as_json)
+        return
     known = asyncio.run(read_laws(settings))
     law = find(judged(known, scope or settings.significance_scope), identifier)
     recent = None if half_life is None else _recent(settings, law, half_life)
@@ -148,6 +157,14 @@ def show(
         )
 
 
+def _show_jointly(settings: Settings, identifier: str, *, as_json: bool) -> None:
+    law = asyncio.run(read_joint_law(settings, identifier))
+    if as_json:
+        print_json(law)
+    else:
+        describe_jointly(law, wide_console())
+
+
 def _recent(settings: Settings, law: Law, half_life: float) -> Forgotten:
     cut = {int(partition): offset for partition, offset in law.lineage.items()}
     return aged(read_columns(settings, law, cut), law, half_life, settings.bucket_seconds)
@@ -159,7 +176,7 @@ def wide_console() -> Console:
 
 
 async def read_laws(settings: Settings) -> list[Law]:
-    """Read the newest version of every law, in the order of context, dimension and outcome; the global ones first.
+    """Read the newest version of every law of one dimension, by context, dimension and outcome; the global ones first.
 
     Raises:
         NotReachable: Kafka does not answer.
@@ -167,9 +184,10 @@ async def read_laws(settings: Settings) -> list[Law]:
     """
     book = LawBook()
     async for record in read_compacted(settings, LAWS):
+        key = record.key.decode()
         if record.value is None:
-            book.delete(record.key.decode())
-        else:
+            book.delete(key)
+        elif not is_joint(key):
             book.put(msgspec.json.decode(record.value, type=Law))
     return sorted(book, key=lambda law: (law.context != "global", law.context, law.dimension, law.outcome, law.tier))
 

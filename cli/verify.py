@@ -13,6 +13,7 @@ from cli.output import print_json
 from cli.settings_of import StateOption, settings_of
 from models.errors import ScalingError
 from models.experiments import TIER
+from models.joint_laws import is_joint
 from streams.verification import Verification
 from streams.verification import verify as verify_law
 
@@ -33,6 +34,10 @@ def verify(identifier: LawArgument, as_json: JsonOption = False, state: StateOpt
 
     Example: scaling laws verify "global|agent_count|success|live"
     """
+    if is_joint(identifier):
+        raise ScalingError(
+            f"{identifier} is a joint law, and what is verified are laws of one dimension: name one of these"
+        )
     settings = settings_of(state)
     law = find(asyncio.run(read_laws(settings)), identifier)
     if law.tier.startswith(TIER):

@@ -1,6 +1,9 @@
 """The joint law record: one outcome as a function of all dimensions together, as scaling.laws carries it."""
 
+import msgspec
 from msgspec import Struct, field
+
+from models.laws import Law
 
 SCHEMA_VERSION = 1
 
@@ -20,7 +23,7 @@ class JointLaw(Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         law_id: context|joint|outcome|tier.
-        status: exploratory, established or actionable: by runs for each term.
+        status: exploratory, established or actionable: by runs for each term; expired: withdrawn, without any term.
         evidence: associational, adjusted or randomised.
         link: logit for what lies in [0, 1], log for time and cost.
         terms: Names of the terms.
@@ -35,6 +38,7 @@ class JointLaw(Struct, frozen=True, omit_defaults=True):
         typical: The geometric mean of each dimension, and the mean complexity: what stands in for a setting not given.
             A dimension that does not vary is here without being in `support`: the law holds at this value only.
         categories: Model sizes without a number; the first is the one that the others' terms are relative to.
+        epoch_since: When the epoch of the runs began (RFC 3339); None for all runs.
         clusters: Within which the errors of runs may be correlated; None where they are independent.
         missing: Why a dimension, complexity or kind of term is not in the law.
         lineage: Per source partition of scaling.runs the next offset that the law has not seen.
@@ -65,6 +69,29 @@ class JointLaw(Struct, frozen=True, omit_defaults=True):
     categories: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     clusters: str | None = None
+    epoch_since: str | None = None
     missing: dict[str, str] = field(default_factory=dict)
     lineage: dict[str, int] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
+
+
+LawRecord = Law | JointLaw
+"""What scaling.laws carries."""
+
+
+def is_joint(law_id: str) -> bool:
+    """Tell by its id, which is the key of its record, whether a law is a joint one.
+
+    >>> is_joint("global|joint|success|audited"), is_joint("global|agent_count|success|audited")
+    (True, False)
+    """
+    return law_id.split("|")[1:2] == [JOINT]
+
+
+def read_record(key: str, value: bytes) -> LawRecord:
+    """Read a record of scaling.laws.
+
+    Raises:
+        msgspec.MsgspecError: The value is not the law that its key says.
+    """
+    return msgspec.json.decode(value, type=JointLaw) if is_joint(key) else msgspec.json.decode(value, type=Law)

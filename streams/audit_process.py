@@ -4,47 +4,48 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime
 
 from agents.audit import AuditHeading, audit_context
 from agents.fitting import fitting_of
-from models.laws import Law
+from agents.joint_audit import Audited, audit_jointly
 from models.settings import Settings
 from streams.cut import Cut
+from streams.drifts import Drifts
 from streams.joint_cells import read_joint_cells
-
-Epochs = Mapping[str, tuple[int, datetime]]
-"""By law id: number and begin of the epoch of a law that has drifted."""
 
 NICENESS = 10
 """The live tier comes first: its laws are seconds old, the audit's may be a minute."""
 
 
-def audit(settings: Settings, context: str, cut: Cut, fitted_at: str, epochs: Epochs) -> tuple[AuditHeading, list[Law]]:
+def audit(settings: Settings, context: str, cut: Cut, fitted_at: str, drifts: Drifts) -> Audited:
     """Fit the laws of a context from the runs below a cut; those that have drifted, from the runs since.
 
     Raises:
         QueryError: ClickHouse refused the query.
         NotReachable: ClickHouse does not answer.
     """
-    heading, laws = _fit(settings, context, cut, fitted_at)
-    kept = [law for law in laws if law.law_id not in epochs]
-    for epoch, since in sorted(set(epochs.values())):
-        _, begun = _fit(settings, context, cut, fitted_at, (epoch, since))
-        kept += [law for law in begun if epochs.get(law.law_id) == (epoch, since)]
-    return heading, kept
+    fitted = {since: _fit(settings, context, cut, fitted_at, since) for since in (None, *sorted(set(drifts.values())))}
+    return Audited(
+        heading=fitted[None].heading,
+        laws=[law for since, each in fitted.items() for law in each.laws if drifts.get(law.law_id) == since],
+        missing={
+            name: reason
+            for since, each in fitted.items()
+            for name, reason in each.missing.items()
+            if drifts.get(name) == since
+        },
+    )
 
 
-def _fit(
-    settings: Settings, context: str, cut: Cut, fitted_at: str, epoch: tuple[int, datetime] | None = None
-) -> tuple[AuditHeading, list[Law]]:
-    number, since = epoch or (1, None)
+def _fit(settings: Settings, context: str, cut: Cut, fitted_at: str, since: datetime | None) -> Audited:
     runs = read_joint_cells(settings, context, since=since, below=cut)
     began = since.isoformat().replace("+00:00", "Z") if since else None
-    heading = AuditHeading(context, runs.sources, cut, settings.validation_hash, fitted_at, number, began)
-    return heading, audit_context(runs.joint, heading, fitting_of(settings), settings.complexity_reliability)
+    heading = AuditHeading(context, runs.sources, cut, settings.validation_hash, fitted_at, since=began)
+    laws = audit_context(runs.joint, heading, fitting_of(settings), settings.complexity_reliability)
+    together, missing = audit_jointly(runs.joint, heading, settings.complexity_reliability)
+    return Audited(heading, [*laws, *together], missing)
 
 
 def start_processes(settings: Settings) -> ProcessPoolExecutor:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -16,13 +16,15 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
 
 from agents.audit import AuditHeading
+from agents.joint_audit import Audited
 from agents.published_laws import PublishedLaws
 from agents.related import as_told, related
 from models.errors import Fenced, NotReachable, QueryError
+from models.joint_laws import LawRecord
 from models.laws import Law
 from models.settings import Settings
 from models.topics import LAWS
-from streams.audit_process import Epochs, audit, start_processes, stop_processes
+from streams.audit_process import audit, start_processes, stop_processes
 from streams.cut import Cut, read_cut
 from streams.drifts import Drifts, read_drifts
 from streams.extents import Extent, absence, read_extents
@@ -57,10 +59,11 @@ class AuditService:
     """Audits the contexts round by round; all laws of a round see the runs below the same cut.
 
     A round takes every context whose runs have changed, the one with the most new runs first and those that failed
-    last, and ends when it has had them all; so none starves, and rounds do not overlap. At its end all laws are told
-    what they make of each other. The first round publishes nothing before that; in later ones a law that others were
-    related to before is published at once, with what was told of it then. There is one auditor: a second one takes the
-    transactional id over, and the first stops at its next publication.
+    last, and ends when it has had them all; so none starves, and rounds do not overlap. At its end all laws of one
+    dimension are told what they make of each other. The first round publishes none of them before that; in later ones a
+    law that others were related to before is published at once, with what was told of it then. Joint laws are related
+    to no others, and published at once. There is one auditor: a second one takes the transactional id over, and the
+    first stops at its next publication.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -69,7 +72,7 @@ class AuditService:
         self._audited: dict[str, Extent] = {}
         self._drifts: dict[str, Drifts] = {}
         self._fitted: dict[str, Law] = {}
-        self._withdrawn: dict[str, Law] = {}
+        self._withdrawn: dict[str, LawRecord] = {}
         self._told: dict[str, Law] = {}
         self._unrelated = False
         self._had_a_round = False
@@ -123,7 +126,7 @@ class AuditService:
 
     def _take(self, key: str, value: bytes | None) -> None:
         law = self._published.take(key, value)
-        if law is not None:
+        if isinstance(law, Law):
             self._told[law.law_id] = law
 
     async def _round(self) -> None:
@@ -205,48 +208,47 @@ class AuditService:
         since = {name: _text(when) for name, when in drifts.items()}
         fitted_at = _text(datetime.now(UTC), "milliseconds")
         if context in current.extents:
-            epochs = {name: (self._published.epoch(name, since[name]), when) for name, when in drifts.items()}
-            heading, laws = await self._fit(context, current.cut, fitted_at, epochs)
-            return await self._renew(self._learn(heading, laws, since))
-        heading = AuditHeading(context, (), current.cut, self._settings.validation_hash, fitted_at)
-        return await self._renew(self._learn(heading, [], since, absence(context, current.extents, self._settings)))
+            audited = await self._fit(context, current.cut, fitted_at, drifts)
+            return await self._renew(self._learn(audited, since))
+        gone = Audited(AuditHeading(context, (), current.cut, self._settings.validation_hash, fitted_at), [])
+        return await self._renew(self._learn(gone, since, absence(context, current.extents, self._settings)))
 
-    async def _fit(self, context: str, cut: Cut, fitted_at: str, epochs: Epochs) -> tuple[AuditHeading, list[Law]]:
+    async def _fit(self, context: str, cut: Cut, fitted_at: str, drifts: Drifts) -> Audited:
         pool, loop = self._pool, asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(pool, audit, self._settings, context, dict(cut), fitted_at, epochs)
+            return await loop.run_in_executor(pool, audit, self._settings, context, dict(cut), fitted_at, drifts)
         except BrokenProcessPool:
             if self._pool is pool:
                 self._pool = start_processes(self._settings)
             raise
 
-    def _learn(
-        self, heading: AuditHeading, laws: Iterable[Law], drifts: Mapping[str, str], reason: str | None = None
-    ) -> list[Law]:
+    def _learn(self, audited: Audited, drifts: Mapping[str, str], reason: str | None = None) -> list[LawRecord]:
         """Take in all laws of a context; give what can be published before the end of the round.
 
         Args:
-            heading: The context, and what its laws say alike.
-            laws: The laws that it gives now.
+            audited: The laws that it gives now.
             drifts: By law id: since when the runs are of the law's epoch, where it has drifted.
             reason: Why it gives no others, where that is not what its runs carry.
         """
+        heading = audited.heading
         for kept in (self._fitted, self._withdrawn):
             for name in [name for name, law in kept.items() if law.context == heading.context]:
                 del kept[name]
         # A law whose drift is no more begins with the first run again, but not as epoch 1: newer epochs come first.
         numbered = {
             law.law_id: msgspec.structs.replace(law, epoch=self._published.epoch(law.law_id, law.epoch_since))
-            for law in laws
+            for law in audited.laws
         }
-        withdrawn = self._published.withdrawals(heading, numbered, drifts, reason)
-        self._fitted |= numbered
+        withdrawn = self._published.withdrawals(heading, numbered, drifts, reason, missing=audited.missing)
+        fitted = {name: law for name, law in numbered.items() if isinstance(law, Law)}
+        joint = [law for law in numbered.values() if not isinstance(law, Law)]
+        self._fitted |= fitted
         self._withdrawn |= {law.law_id: law for law in withdrawn}
         self._unrelated = True
         if not self._had_a_round:
-            return []
-        told = [as_told(law, self._told.get(name)) for name, law in numbered.items()]
-        return [*(law for law in told if law is not None), *withdrawn]
+            return [*joint]
+        told = [as_told(law, self._told.get(name)) for name, law in fitted.items()]
+        return [*joint, *(law for law in told if law is not None), *withdrawn]
 
     async def _relate(self) -> int:
         """Set all laws beside each other, and publish what is new: fits, pooling, transfer, significance, withdrawals.
@@ -261,7 +263,7 @@ class AuditService:
         self._unrelated, self._had_a_round = False, True
         return published
 
-    async def _renew(self, laws: list[Law]) -> int:
+    async def _renew(self, laws: Sequence[LawRecord]) -> int:
         async with self._publishing:
             new = await asyncio.to_thread(self._published.renew, laws)
             for first in range(0, len(new), LAWS_AT_ONCE):

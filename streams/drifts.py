@@ -6,6 +6,7 @@ from datetime import datetime
 
 from agents.audit import TIER
 from models.dimensions import Outcome
+from models.joint_laws import JOINT
 from models.laws import law_id
 from models.settings import Settings
 from streams.clickhouse import query
@@ -45,14 +46,15 @@ def read_drifts(settings: Settings) -> dict[str, Drifts]:
 def drifts_of(live: Mapping[str, datetime]) -> dict[str, Drifts]:
     """Give by context which audited laws begin a new epoch, from when each live law drifted.
 
-    A law of quality and success together has drifted when the later of the two has.
+    A law of quality and success together has drifted when the later of the two has; a joint law when the last of the
+    laws of its outcome has, of any dimension.
     """
     found: defaultdict[str, Drifts] = defaultdict(dict)
     for name, since in live.items():
         context, dimension, outcome, _ = name.split("|")
         drifted = found[context]
         drifted[law_id(context, dimension, outcome, TIER)] = since
-        if outcome in PARENTS:
-            for both in (law_id(context, dimension, derived, TIER) for derived in DERIVED):
-                drifted[both] = max(since, drifted.get(both, since))
+        derived = [law_id(context, dimension, each, TIER) for each in (DERIVED if outcome in PARENTS else ())]
+        for several in (law_id(context, JOINT, outcome, TIER), *derived):
+            drifted[several] = max(since, drifted.get(several, since))
     return dict(found)

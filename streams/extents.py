@@ -10,6 +10,8 @@ from streams.clickhouse import query
 from streams.context_keys import key_sql
 from streams.cut import Cut, below_condition
 
+NO_KEY = ""
+
 
 @dataclass(frozen=True, slots=True)
 class Extent:
@@ -29,7 +31,8 @@ def read_extents(settings: Settings, cut: Cut) -> dict[str, Extent]:
         QueryError: ClickHouse refused the query.
         NotReachable: ClickHouse does not answer.
     """
-    key_lists: list[list[str]] = [[], *settings.context_keys]
+    # Grouping sets need a key: where there is none, one that no run has makes no context.
+    key_lists: list[list[str]] = [[], *(settings.context_keys or [[NO_KEY]])]
     keys = list(dict.fromkeys(key for each in key_lists for key in each))
     sql, parameters = _statement(keys, key_lists, settings.context_values)
     condition, cut_parameters = below_condition(cut)

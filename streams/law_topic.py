@@ -8,13 +8,13 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
 
 from models.errors import Fenced
-from models.laws import Law
+from models.joint_laws import LawRecord
 from models.topics import LAWS
 
 encode = msgspec.json.Encoder().encode
 
 
-async def publish_laws(producer: AIOKafkaProducer, laws: Iterable[Law], fenced: str) -> None:
+async def publish_laws(producer: AIOKafkaProducer, laws: Iterable[LawRecord], fenced: str) -> None:
     """Publish laws in one transaction, each under its id.
 
     Raises:

@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListen
 from aiokafka.errors import IllegalStateError
 
 from agents.refit import Refitter
+from models.joint_laws import is_joint
 from models.laws import Drift
 from models.settings import Settings
 from models.topics import LAWS, STATS
@@ -157,7 +158,7 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
         """Read each law's newest version, and its drift."""
         published: dict[str, tuple[int, Drift | None]] = {}
         async for record in read_compacted(self._settings, LAWS):
-            if record.value is not None:
+            if record.value is not None and not is_joint(record.key.decode()):
                 law = msgspec.json.decode(record.value, type=LawVersion)
                 if law.version >= published.get(law.law_id, (0, None))[0]:
                     published[law.law_id] = law.version, law.drift

@@ -1,10 +1,11 @@
-"""A law record for tests that need one without a fit."""
+"""Law records for tests that need one without a fit."""
 
 from collections.abc import Callable, Sequence
 
 import pytest
 
 from models.dimensions import Dimension, Outcome
+from models.joint_laws import JOINT, JointLaw
 from models.laws import Estimate, Law, LineFit, PowerMean, Reference, ValueRow, law_id
 
 
@@ -50,7 +51,44 @@ def a_law(
     return Law(**(known | fields))  # type: ignore[arg-type]
 
 
+def a_joint_law(outcome: Outcome = Outcome.SUCCESS, *, context: str = "global", **fields: object) -> JointLaw:
+    """Make a joint law of agents and complexity: of two terms, or of a price for each agent where costs are meant."""
+    priced = outcome is Outcome.TOTAL_COST
+    known: dict[str, object] = {
+        "law_id": law_id(context, JOINT, outcome, "audited"),
+        "tier": "audited",
+        "context": context,
+        "outcome": outcome.value,
+        "version": 1,
+        "epoch": 1,
+        "fitted_at": "2026-03-01T00:00:00Z",
+        "n": 200,
+        "status": "established",
+        "evidence": "adjusted",
+        "settings_hash": "",
+        "link": "log" if priced else "logit",
+        "terms": ["1", "ln_agents", "complexity"],
+        "coefficients": [0.25, 0.5, -0.75],
+        "covariance": [0.01, 0.0, 0.0, 0.04, 0.0, 0.09],
+        "dispersion": 1.0,
+        "support": {"agent_count": [1.0, 8.0]},
+        "typical": {"agent_count": 3.0, "complexity": 0.5},
+        "centres": {"ln_agents": 1.1, "complexity": 0.5},
+        "base": {"1": 0.01, "agents": 0.02} if priced else {},
+        "bases": {"agent_count": "realised"},
+        "missing": {"context": "no run says it"},
+        "lineage": {"0": 5},
+    }
+    return JointLaw(**(known | fields))  # type: ignore[arg-type]
+
+
 @pytest.fixture(scope="session")
 def make_law() -> Callable[..., Law]:
     """Give the maker of laws."""
     return a_law
+
+
+@pytest.fixture(scope="session")
+def make_joint_law() -> Callable[..., JointLaw]:
+    """Give the maker of joint laws."""
+    return a_joint_law

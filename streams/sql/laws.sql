@@ -6,7 +6,7 @@ CREATE TABLE IF NOT EXISTS {database}.scaling_laws
     version Int64,
     tier LowCardinality(String),
     context String,
-    dimension LowCardinality(String),
+    dimension LowCardinality(String) COMMENT 'joint: a law of all dimensions together',
     outcome LowCardinality(String),
     fitted_at DateTime64(3, 'UTC'),
     n Int64 COMMENT 'runs',

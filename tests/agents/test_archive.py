@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,6 +27,7 @@ from agents.decode import EventDecoder
 from agents.rejects import reject_record
 from analytics.partitions import partition_of
 from models.batches import Batch, Headers
+from models.joint_laws import JointLaw
 from models.laws import Estimate, Knee, Law, PowerFit, Published, Reference, ReferenceKnee
 from models.settings import Settings, load_settings
 
@@ -324,6 +326,27 @@ def test_a_law_becomes_a_row_with_its_whole_record() -> None:
         "settings_hash": "abc",
         "record": value.decode(),
     }
+
+
+def test_a_joint_law_is_a_row_of_the_dimension_joint(make_joint_law: Callable[..., JointLaw]) -> None:
+    """It stands beside laws of one dimension in the same columns; exponent, curve and knee are null."""
+    joint = make_joint_law(version=3, epoch=2)
+    records = {LAW.law_id: msgspec.json.encode(LAW), joint.law_id: msgspec.json.encode(joint)}
+    batch = replace(batch_of([*records.values()], topic="scaling.laws"), keys=[name.encode() for name in records])
+    columns, problems = archive_laws(batch)
+
+    assert problems == []
+    row = {name: column[1] for name, column in columns.items()}
+    assert (row["law_id"], row["dimension"], row["outcome"], row["tier"]) == (
+        "global|joint|success|audited",
+        "joint",
+        "success",
+        "audited",
+    )
+    assert (row["version"], row["epoch"], row["n"], row["record"]) == (3, 2, 200, records[joint.law_id].decode())
+    of_one = {"basis", "family", "interpretation", "r_squared", "recommended_value", "reference_knee"}
+    of_one |= {"exponent", "exponent_se", "exponent_lo", "exponent_hi", "knee", "knee_lo", "knee_hi"}
+    assert {name for name, value in row.items() if value is None} == of_one
 
 
 def test_tombstones_are_skipped_and_unreadable_laws_are_problems() -> None:

@@ -2,25 +2,29 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from agents.audit import AuditHeading, audit_context, audit_law, choose_basis, expired
 from agents.columns import Columns, to_columns
 from agents.decode import EventDecoder
+from agents.joint_audit import audit_jointly, expired_jointly
 from analytics.cells import Cells, law_cells
 from analytics.equality import compare_laws
 from analytics.joint_cells import JointCells, Moments, Slot
 from analytics.laws import fit_law
-from analytics.moments import Floats
+from analytics.moments import Floats, unpack
 from analytics.published import Fitting
 from analytics.simulation import simulate
 from analytics.world import World
 from models.dimensions import BASES, CLIP, SIZE_CATEGORIES, Basis, Dimension, Outcome, Source
 from models.errors import NotEnoughData
+from models.joint_laws import JointLaw
 from models.laws import Law
 from models.settings import load_settings
 
@@ -192,3 +196,62 @@ def test_an_expired_law_has_no_runs_and_says_why() -> None:
     assert (law.law_id, law.context) == ("project=a%7Cb|context|total_cost|audited", "project=a%7Cb")
     assert (law.n, law.status, law.values, law.published) == (0, "expired", [], None)
     assert "context and total_cost" in law.missing["values"]
+
+
+@pytest.mark.parametrize(("reliability", "label"), [(0.8, "adjusted"), (0.79, "associational")])
+def test_joint_laws_are_adjusted_only_by_reliable_scores(reliability: float, label: str) -> None:
+    """Complexity scores that are mostly noise take out little of what confounds."""
+    joint = joint_of(simulated())
+    scored = replace(joint, complexity=np.arange(len(joint.complexity)) % 10)
+    laws, _ = audit_jointly(scored, HEADING, reliability)
+    assert {law.evidence for law in laws} == {label}
+
+
+def test_joint_laws_have_the_planted_dimensions() -> None:
+    """Success rises with agents, and but for attempts with nothing else; quality with iterations, context and size."""
+    heading = replace(HEADING, epoch=3, since="2026-01-01T00:00:00Z")
+    laws, missing = audit_jointly(joint_of(simulated()), heading)
+    assert [law.law_id for law in laws] == [
+        f"global|joint|{outcome}|audited" for outcome in ("success", "quality_score", "total_cost", "time_to_complete")
+    ]
+    assert missing == {}
+    for law in laws:
+        assert (law.epoch, law.epoch_since, law.fitted_at) == (3, "2026-01-01T00:00:00Z", HEADING.fitted_at)
+        assert (law.sources, law.settings_hash, law.lineage) == (["observational"], "hash", {"0": 7, "3": 9})
+
+    def rising(law: JointLaw) -> set[str]:
+        """Name the terms whose coefficient is three errors above zero."""
+        errors = np.sqrt(np.diag(unpack(np.asarray(law.covariance))))
+        found = zip(law.terms, law.coefficients, errors, strict=True)
+        return {term for term, coefficient, error in found if term != "1" and coefficient > 3 * error}
+
+    success, quality, cost, time = laws
+    assert "ln_agents" in rising(success) <= {"ln_agents", "ln_attempts"}
+    assert rising(quality) == {"ln_iterations", "ln_context", "ln_size"}
+    assert "agents*iterations*context" in cost.base
+    assert "1/parallelism" in time.base
+
+
+def test_where_runs_are_too_few_there_is_a_reason_for_no_joint_law() -> None:
+    """Sixty runs of which twenty have a cost give the other laws, and say why not that one."""
+    events = simulated()[:60]
+    for each in events[:40]:
+        each.pop("total_cost", None)
+    laws, missing = audit_jointly(joint_of(events), HEADING)
+    assert [law.outcome for law in laws] == ["success", "quality_score", "time_to_complete"]
+    (name,) = missing
+    assert name == "global|joint|total_cost|audited"
+    assert "needs 30 runs with total_cost" in missing[name]
+
+
+def test_an_expired_joint_law_has_no_terms_and_says_why() -> None:
+    """The record keeps the law's id, context and epoch; a reader finds no coefficient in it."""
+    law = expired_jointly("project=a%7Cb|joint|total_cost|audited", replace(HEADING, epoch=2, since="x"), "too few")
+    assert (law.law_id, law.context, law.outcome) == (
+        "project=a%7Cb|joint|total_cost|audited",
+        "project=a%7Cb",
+        "total_cost",
+    )
+    assert (law.n, law.status, law.terms, law.coefficients) == (0, "expired", [], [])
+    assert (law.epoch, law.epoch_since, law.missing) == (2, "x", {"terms": "too few"})
+    assert msgspec.json.decode(msgspec.json.encode(law), type=JointLaw) == law

@@ -1,5 +1,6 @@
 """Numbering laws on, and leaving out those that say nothing new."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import msgspec
@@ -8,6 +9,7 @@ import pytest
 from agents.audit import AuditHeading, expired
 from agents.published_laws import PublishedLaws, content
 from models.dimensions import Source
+from models.joint_laws import JointLaw
 from models.laws import Law, ValueRow
 
 HEADING = AuditHeading("global", (Source.OBSERVATIONAL,), {0: 5}, "hash", "2026-01-02T00:00:00Z")
@@ -140,3 +142,24 @@ def test_the_record_of_the_topic_is_given_back_where_it_is_an_audited_law() -> N
     old = {"law_id": law().law_id, "version": 6, "epoch": 4, "epoch_since": "2026-02-01T00:00:00Z"}
     assert published.take(law().law_id, msgspec.json.encode(old)) is None
     assert [published.epoch(law().law_id, since) for since in ("2026-02-01T00:00:00Z", None)] == [4, 5]
+
+
+def test_joint_laws_are_numbered_and_withdrawn_like_the_others(make_joint_law: Callable[..., JointLaw]) -> None:
+    """Read back from the topic they go on with their numbers; what says the same stays; one that is gone expires."""
+    published, one = PublishedLaws(), make_joint_law(version=7, epoch=2, epoch_since="2026-02-01T00:00:00Z")
+    name = one.law_id
+    assert published.take(name, msgspec.json.encode(one)) == one
+    assert published.contexts == ["global"]
+    assert published.renew([msgspec.structs.replace(one, version=1, fitted_at="x", lineage={"0": 9})]) == []
+    (moved,) = published.renew([msgspec.structs.replace(one, coefficients=[0.25, 0.6, -0.75])])
+    assert (moved.version, published.epoch(name, one.epoch_since)) == (8, 2)
+
+    reason = "a joint law needs 30 runs with success, there are 12: collect more runs"
+    (gone,) = published.renew(published.withdrawals(HEADING, set(), missing={name: reason}))
+    assert isinstance(gone, JointLaw)
+    assert (gone.law_id, gone.status, gone.version, gone.epoch) == (name, "expired", 8, 3)
+    assert gone.missing == {"terms": reason}
+    again = PublishedLaws()
+    assert again.take(name, msgspec.json.encode(gone)) == gone
+    assert (again.contexts, again.withdrawals(HEADING, set())) == ([], [])
+    assert [law.version for law in again.renew([one])] == [9]

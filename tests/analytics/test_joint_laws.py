@@ -197,6 +197,20 @@ def test_a_price_list_can_be_read_off() -> None:
     assert law.missing["complexity"].startswith("it does not vary")
 
 
+@pytest.mark.parametrize("factor", [1.0, 1e-7])
+def test_a_price_list_without_noise_is_known_exactly(factor: float) -> None:
+    """Computed costs are the same in every run of a setting: the law is the list itself, without error."""
+    rng = np.random.default_rng(5)
+    settings = settings_of(rng, 2000)
+    mean = factor * (0.01 + 0.02 * settings[ITERATIONS] + settings[AGENTS] * settings[CONTEXT] * 1e-6)
+    law = fit(cells_of(settings, rng.random(2000), {Outcome.TOTAL_COST: mean}), Outcome.TOTAL_COST)
+    predictor = Predictor.of(law)
+    np.testing.assert_allclose(predictor.mean(SettingGrid(settings)), mean, rtol=1e-9)
+    assert law.base["iterations"] == pytest.approx(0.02 * factor)
+    assert law.dispersion == 0
+    assert predictor.se(SettingGrid(settings)).max() == 0
+
+
 def test_a_price_that_is_no_sum_of_products_bends() -> None:
     """Where the price is a product of powers, squares and products come in and the grid is met within 3 %."""
     law = cost_law(lambda a, i, c: 0.01 * a**1.2 * (1 + i**0.5) * (1 + c / 20_000) ** 0.7, 5, 30_000)
@@ -475,7 +489,6 @@ def test_a_surface_is_the_law_at_any_complexity(outcome: Outcome) -> None:
         np.testing.assert_allclose(surface.mean(z), predictor.mean(grid), rtol=1e-12)
         np.testing.assert_allclose(surface.se(z), predictor.se(grid), rtol=1e-7)
         np.testing.assert_allclose(surface.draws(z), predictor.draws(5, grid), rtol=1e-10)
-    np.testing.assert_array_equal(surface.supported, predictor.supported(grid_of()))
 
 
 def test_a_law_without_complexity_is_the_same_for_every_task() -> None:

@@ -1,10 +1,11 @@
 """The joint law record: what scaling.laws carries for all dimensions together."""
 
 import msgspec
+import pytest
 
 from models.dimensions import Dimension
-from models.joint_laws import JOINT, SCHEMA_VERSION, JointLaw
-from models.laws import law_id
+from models.joint_laws import JOINT, SCHEMA_VERSION, JointLaw, is_joint, read_record
+from models.laws import Law, law_id
 
 KIB = 1024
 
@@ -54,3 +55,21 @@ def test_the_largest_record_stays_within_64_kib() -> None:
     """Six dimensions, complexity, all squares and products are 29 terms; forty would still fit."""
     assert len(msgspec.json.encode(a_joint_law(29))) < 16 * KIB
     assert len(msgspec.json.encode(a_joint_law(40))) < 64 * KIB
+
+
+def test_a_key_says_of_which_kind_its_record_is() -> None:
+    """A joint law and one of a dimension are told apart by their ids, and neither is read as the other."""
+    joint = a_joint_law(2)
+    single = Law(
+        **{name: getattr(joint, name) for name in ("tier", "context", "outcome", "version", "epoch", "fitted_at", "n")},
+        **{name: getattr(joint, name) for name in ("status", "evidence", "settings_hash")},
+        law_id=law_id("joint=joint", "agent_count", "success", "audited"),
+        dimension="agent_count",
+    )
+    for law in (joint, single):
+        assert read_record(law.law_id, msgspec.json.encode(law)) == law
+    assert [is_joint(name) for name in (joint.law_id, single.law_id, "", "joint")] == [True, False, False, False]
+    with pytest.raises(msgspec.ValidationError):
+        read_record(single.law_id, msgspec.json.encode(joint))
+    with pytest.raises(msgspec.ValidationError):
+        read_record(joint.law_id, msgspec.json.encode(single))

@@ -5,12 +5,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
+import numpy as np
 import orjson
 import pytest
 import pytest_asyncio
@@ -19,11 +20,15 @@ from aiokafka import AIOKafkaProducer
 from agents.lawbook import speaks
 from agents.raw_laws import RawRuns, Wanted
 from analytics.equality import compare_laws
+from analytics.joint_laws import Predictor, SettingGrid
 from analytics.simulation import simulate
 from analytics.world import World
+from cli.joint_law_page import read_joint_law
 from deploy.processes import log_tail
 from deploy.stack import Stack, StackOptions, environment
+from models.dimensions import Dimension
 from models.errors import StackError
+from models.joint_laws import JointLaw, LawRecord, read_record
 from models.laws import Drift, Law
 from models.settings import Settings, load_settings
 from models.topics import LAWS, RUNS
@@ -38,6 +43,8 @@ RUN_COUNT = 1500
 START = datetime(2026, 1, 1, tzinfo=UTC)
 STOP_SECONDS = 4.0
 SUCCESS = "global|agent_count|success|audited"
+JOINT_SUCCESS = "global|joint|success|audited"
+JOINT_OUTCOMES = ("success", "quality_score", "total_cost", "time_to_complete")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -70,11 +77,21 @@ async def when(read: Callable[[], Awaitable[T]], ready: Callable[[T], bool], sec
 
 
 async def audited_laws(settings: Settings) -> dict[str, Law]:
-    """Read the newest version of every audited law."""
+    """Read the newest version of every audited law of one dimension."""
+    return {name: law for name, law in (await audited_records(settings)).items() if isinstance(law, Law)}
+
+
+async def joint_laws(settings: Settings) -> dict[str, JointLaw]:
+    """Read the newest version of every joint law."""
+    return {name: law for name, law in (await audited_records(settings)).items() if isinstance(law, JointLaw)}
+
+
+async def audited_records(settings: Settings) -> dict[str, LawRecord]:
+    """Read the newest version of everything that the audit publishes."""
     laws = {}
     async for record in read_compacted(settings, LAWS):
         if record.value is not None and record.key.endswith(b"|audited"):
-            laws[record.key.decode()] = msgspec.json.decode(record.value, type=Law)
+            laws[record.key.decode()] = read_record(record.key.decode(), record.value)
     return laws
 
 
@@ -136,7 +153,11 @@ async def test_audited_laws_follow_the_archive(stack: Stack) -> None:
     assert told.validation.five_fold is not None
     assert first["project=atlas|agent_count|success|audited"].pooling is not None
     assert first["global|parallelism_level|time_to_complete|audited"].scalability is not None
-    assert {law.settings_hash for law in first.values()} == {settings.validation_hash}
+    joint = await joint_laws(settings)
+    assert joint.keys() == {f"{context}|joint|{outcome}|audited" for context in contexts for outcome in JOINT_OUTCOMES}
+    assert {sum(law.lineage.values()) for law in joint.values()} == {RUN_COUNT}
+    hashes = {law.settings_hash for law in first.values()} | {law.settings_hash for law in joint.values()}
+    assert hashes == {settings.validation_hash}
 
     # The same file again moves every row of the archive; no law says anything new.
     await publish(settings, payloads)
@@ -144,6 +165,7 @@ async def test_audited_laws_follow_the_archive(stack: Stack) -> None:
     await when(lambda: rows(settings, count), lambda found: found[0][0] == 2 * RUN_COUNT)
     await asyncio.sleep(3 * settings.audit_seconds)
     assert await audited_laws(settings) == first
+    assert await joint_laws(settings) == joint
 
     corrected = orjson.loads(payloads[0])
     changed = orjson.dumps(corrected | {"revision": 1, "success": not corrected["success"]})
@@ -160,15 +182,33 @@ async def test_audited_laws_follow_the_archive(stack: Stack) -> None:
     await when(lambda: rows(settings, sql), lambda found: found == [(grown[SUCCESS].version, grown[SUCCESS].n)])
 
 
+async def test_joint_laws_say_what_was_planted(stack: Stack) -> None:
+    """Success and quality rise and times fall as they do in the world, costs by their price; all are in ClickHouse."""
+    settings = stack.settings
+    if not await audited_laws(settings):
+        await publish(settings, simulated(1))
+        before = await audited_when(settings, lambda laws: complete(laws, RUN_COUNT))
+    joint = await joint_laws(settings)
+    assert joint[JOINT_SUCCESS].n == before[SUCCESS].n
+    assert times(joint, "success", Dimension.AGENT_COUNT, 8) > 1.2
+    assert times(joint, "quality_score", Dimension.ITERATIONS, 10) == pytest.approx(10**0.25, rel=0.1)
+    assert times(joint, "total_cost", Dimension.AGENT_COUNT, 8) == pytest.approx(8, rel=0.1)
+    assert times(joint, "time_to_complete", Dimension.PARALLELISM_LEVEL, 8) == pytest.approx(8**-0.7, rel=0.2)
+    assert await read_joint_law(settings, JOINT_SUCCESS) == joint[JOINT_SUCCESS]
+    sql = "SELECT law_id, version, n FROM laws WHERE dimension = 'joint' ORDER BY law_id"
+    archived = [(name, law.version, law.n) for name, law in sorted(joint.items())]
+    await when(lambda: rows(settings, sql), lambda found: list(map(tuple, found)) == archived)
+
+
 async def test_a_restart_publishes_nothing_that_is_known(stack: Stack) -> None:
     """A new auditor fits every context, and says of none what has been said, nor anything else meanwhile."""
     settings, log = stack.settings, stack.options.state / "logs" / "audit.log"
-    before = await audited_laws(settings)
-    if not before:
+    if not await audited_laws(settings):
         await publish(settings, simulated(1))
         await audited_when(settings, lambda laws: complete(laws, RUN_COUNT))
     await asyncio.sleep(3 * settings.audit_seconds)
-    before = await audited_laws(settings)
+    before = await audited_records(settings)
+    assert JOINT_SUCCESS in before
 
     async def rounds() -> int:
         return log.read_text(encoding="utf-8").count("audit_round")
@@ -176,17 +216,18 @@ async def test_a_restart_publishes_nothing_that_is_known(stack: Stack) -> None:
     known = await rounds()
     await stack.restart("audit")
     await when(rounds, lambda count: count > known)
-    assert await audited_laws(settings) == before
+    assert await audited_records(settings) == before
 
 
 async def test_a_drifted_law_begins_a_new_epoch(stack: Stack) -> None:
     """Once the live law has drifted, the audited one is fitted from the runs since, as the next epoch.
 
-    So are the laws of success and quality together. Should the drift be no more, all runs count again.
+    So are the laws of success and quality together, and the joint law of the outcome. Should the drift be no more, all
+    runs count again.
     """
     settings, name = stack.settings, "project=delta|agent_count|success|audited"
-    before = await audited_laws(settings)
-    if not before:
+    together = "project=delta|joint|success|audited"
+    if not await audited_laws(settings):
         await publish(settings, simulated(1))
         before = await audited_when(settings, lambda laws: complete(laws, RUN_COUNT))
     drift = Drift(alarm=True, evidence=2e4, limit=1e4, buckets=9, since="2026-01-01T12:00:00Z", cause="law")
@@ -206,12 +247,17 @@ async def test_a_drifted_law_begins_a_new_epoch(stack: Stack) -> None:
     derived = after["project=delta|agent_count|quality_given_success|audited"]
     assert (derived.epoch, derived.epoch_since) == (2, drift.since)
     assert after["project=delta|agent_count|total_cost|audited"].epoch == 1
+    joint = await joint_laws(settings)
+    assert (joint[together].epoch, joint[together].epoch_since, joint[together].n) == (2, drift.since, runs[0][0])
+    assert joint["project=delta|joint|total_cost|audited"].epoch == 1
 
     still = msgspec.structs.replace(live, version=live.version + 1, status="established", drift=None)
     async with AIOKafkaProducer(bootstrap_servers=settings.kafka) as producer:
         await producer.send_and_wait(LAWS, msgspec.json.encode(still), still.law_id.encode(), partition=0)
     again = (await audited_when(settings, lambda laws: laws[name].epoch == 3))[name]
     assert (again.epoch_since, again.n) == (None, before[name].n)
+    whole = (await joint_laws(settings))[together]
+    assert (whole.epoch, whole.epoch_since, whole.n) == (3, None, before[name].n)
     newest = f"SELECT epoch, version FROM laws WHERE law_id = '{name}'"
     await when(lambda: rows(settings, newest), lambda found: list(map(tuple, found)) == [(3, again.version)])
 
@@ -269,6 +315,13 @@ async def test_the_audit_stops_when_asked(stack: Stack) -> None:
     asked = time.monotonic()
     await stack.restart("audit")
     assert time.monotonic() - asked < STOP_SECONDS
+
+
+def times(laws: Mapping[str, JointLaw], outcome: str, dimension: Dimension, greatest: float) -> float:
+    """Predict by what the outcome's mean is multiplied from the value 1 of a dimension to the greatest one."""
+    predictor = Predictor.of(laws[f"global|joint|{outcome}|audited"])
+    least, most = predictor.mean(SettingGrid({dimension: np.array([1.0, greatest])})).tolist()
+    return float(most / least)
 
 
 def successes(law: Law) -> float:

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -11,10 +11,12 @@ import msgspec
 import pytest
 
 from agents.audit import AuditHeading
+from agents.joint_audit import Audited
 from agents.published_laws import content
 from agents.related import related
 from models.dimensions import Source
 from models.errors import NotReachable
+from models.joint_laws import JointLaw, LawRecord, read_record
 from models.laws import Estimate, Law, law_id
 from models.settings import load_settings
 from streams.auditor import LAWS_AT_ONCE, AuditService, Round
@@ -122,9 +124,31 @@ def test_a_law_of_quality_and_success_drifts_when_the_later_of_them_has() -> Non
             "project=a|iterations|quality_given_success|audited": JANUARY,
             "project=a|iterations|success_times_quality|audited": JANUARY,
             "project=a|context|total_cost|audited": FEBRUARY,
+            "project=a|joint|success|audited": FEBRUARY,
+            "project=a|joint|quality_score|audited": JANUARY,
+            "project=a|joint|total_cost|audited": FEBRUARY,
         },
-        "project=b": {"project=b|agent_count|time_to_complete|audited": JANUARY},
+        "project=b": {
+            "project=b|agent_count|time_to_complete|audited": JANUARY,
+            "project=b|joint|time_to_complete|audited": JANUARY,
+        },
     }
+
+
+def test_a_joint_law_drifts_when_the_last_of_its_outcomes_laws_has() -> None:
+    """Whatever the dimension, and in whichever order they are read; other outcomes have no part in it."""
+    live = {
+        "global|agent_count|success|live": JANUARY,
+        "global|attempts|success|live": FEBRUARY,
+        "global|iterations|success|live": JANUARY,
+        "global|iterations|total_cost|live": JANUARY,
+    }
+    for given in (live, dict(reversed(live.items()))):
+        drifted = drifts_of(given)["global"]
+        assert {name: since for name, since in drifted.items() if "|joint|" in name} == {
+            "global|joint|success|audited": FEBRUARY,
+            "global|joint|total_cost|audited": JANUARY,
+        }
 
 
 JANUARY, FEBRUARY = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
@@ -135,17 +159,22 @@ class Topic:
 
     def __init__(self) -> None:
         """Start empty."""
-        self.sent: list[list[Law]] = []
+        self.records: list[list[LawRecord]] = []
+
+    @property
+    def sent(self) -> list[list[Law]]:
+        """Give the laws of one dimension in each transaction."""
+        return [[each for each in part if isinstance(each, Law)] for part in self.records]
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         """Begin a transaction."""
-        self.sent.append([])
+        self.records.append([])
         yield
 
-    async def send(self, _topic: str, value: bytes, _key: bytes, **_place: int) -> asyncio.Future[None]:
+    async def send(self, _topic: str, value: bytes, key: bytes, **_place: int) -> asyncio.Future[None]:
         """Keep a law."""
-        self.sent[-1].append(msgspec.json.decode(value, type=Law))
+        self.records[-1].append(read_record(key.decode(), value))
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         done.set_result(None)
         return done
@@ -177,6 +206,11 @@ def heading(project: str) -> AuditHeading:
     return AuditHeading(f"project={project}", (Source.OBSERVATIONAL,), {0: 9}, "", "2026-01-02T00:00:00Z")
 
 
+def audited(project: str, *slopes: float) -> Audited:
+    """Make what the audit of a project gives: a law of this slope, or none."""
+    return Audited(heading(project), [law(project, slope) for slope in slopes])
+
+
 SLOPES = {"a": 0.05, "b": 0.09, "c": 0.14, "d": 0.2}
 FITTED = {law(name, slope).law_id: law(name, slope) for name, slope in SLOPES.items()}
 A, E = law("a", 0.0).law_id, law("e", 0.0).law_id
@@ -186,7 +220,7 @@ def restarted(topic: Topic) -> tuple[AuditService, Topic]:
     """Make an auditor that has read what another one published."""
     made, more = service({}), Topic()
     made._producer = more
-    for each in [each for part in topic.sent for each in part]:
+    for each in [each for part in topic.records for each in part]:
         made._take(each.law_id, msgspec.json.encode(each))
     return made, more
 
@@ -195,7 +229,7 @@ async def first_round() -> tuple[AuditService, Topic]:
     """Let an auditor have its first round, with four projects."""
     made, topic = restarted(Topic())
     for name, slope in SLOPES.items():
-        assert made._learn(heading(name), [law(name, slope)], {}) == []
+        assert made._learn(audited(name, slope), {}) == []
     await made._relate()
     return made, topic
 
@@ -211,12 +245,12 @@ async def test_the_first_round_publishes_each_law_once_when_all_are_known() -> N
 async def test_a_restart_publishes_nothing_that_is_known() -> None:
     """Also where a slope has moved since by too little to tell its siblings, who would say it otherwise anew."""
     made, topic = await first_round()
-    await made._renew(made._learn(heading("a"), [law("a", 0.0501)], {}))
+    await made._renew(made._learn(audited("a", 0.0501), {}))
     await made._relate()
     assert [each.law_id for part in topic.sent[1:] for each in part] == [A]
     again, more = restarted(topic)
     for name, slope in (SLOPES | {"a": 0.0501}).items():
-        assert again._learn(heading(name), [law(name, slope)], {}) == []
+        assert again._learn(audited(name, slope), {}) == []
     assert await again._relate() == 0
     assert more.sent == []
 
@@ -226,7 +260,7 @@ async def test_a_restart_withdraws_at_the_end_of_its_round() -> None:
     _, topic = await first_round()
     made, more = restarted(topic)
     for name, slope in SLOPES.items():
-        assert made._learn(heading(name), [law(name, slope)] if name != "d" else [], {}) == []
+        assert made._learn(audited(name, *([slope] if name != "d" else [])), {}) == []
     await made._relate()
     (sent,) = more.sent
     assert {each.law_id: each.status for each in sent} == {
@@ -240,9 +274,9 @@ async def test_a_later_round_publishes_what_was_told_before_at_once() -> None:
     """A law keeps what its siblings last said until the round's end; a new one waits; one that is gone is withdrawn."""
     made, topic = await first_round()
     known = {each.law_id: each for each in topic.sent[0]}
-    await made._renew(made._learn(heading("a"), [law("a", 0.4)], {}))
-    await made._renew(made._learn(heading("e"), [law("e", 0.3)], {}))
-    await made._renew(made._learn(heading("d"), [], {}))
+    await made._renew(made._learn(audited("a", 0.4), {}))
+    await made._renew(made._learn(audited("e", 0.3), {}))
+    await made._renew(made._learn(audited("d"), {}))
     (changed,), (gone,) = topic.sent[1:]
     assert (changed.law_id, changed.trend, changed.version) == (A, law("a", 0.4).trend, 2)
     assert (changed.pooling, changed.validation) == (known[A].pooling, known[A].validation)
@@ -270,9 +304,9 @@ async def test_a_law_whose_drift_is_no_more_is_numbered_on() -> None:
     """Fitted from all runs again it says epoch 1; published it is the epoch after the one that was none."""
     made, topic = await first_round()
     begun = msgspec.structs.replace(law("a", 0.3), epoch=2, epoch_since="2026-01-01T00:00:00Z")
-    made._learn(heading("a"), [begun], {A: "2026-01-01T00:00:00Z"})
+    made._learn(Audited(heading("a"), [begun]), {A: "2026-01-01T00:00:00Z"})
     await made._relate()
-    made._learn(heading("a"), [law("a", 0.05)], {})
+    made._learn(audited("a", 0.05), {})
     await made._relate()
     told = [(each.version, each.epoch, each.epoch_since) for part in topic.sent for each in part if each.law_id == A]
     assert told == [(1, 1, None), (2, 2, "2026-01-01T00:00:00Z"), (3, 3, None)]
@@ -305,3 +339,26 @@ def test_the_absence_of_a_context_has_a_reason() -> None:
     assert "they were corrected" in absence("project=a&model=m", extents, settings)
     assert "they were corrected" in absence("global", {}, settings)
     assert "context_keys no longer has contexts by model" in absence("model=m", extents, settings)
+
+
+async def test_joint_laws_are_published_at_once_and_pooled_with_none(make_joint_law: Callable[..., JointLaw]) -> None:
+    """They wait for no other context; after a restart they are known, begin new epochs and expire with their reason."""
+    made, topic = restarted(Topic())
+    joint = make_joint_law(context="project=a")
+    name, since = joint.law_id, "2026-02-01T00:00:00Z"
+    assert made._learn(Audited(heading("a"), [law("a", 0.05), joint]), {}) == [joint]
+    await made._renew([joint])
+    await made._relate()
+    assert [[each.law_id for each in part] for part in topic.records] == [[name], [A]]
+    assert made._fitted.keys() == made._told.keys() == {A}
+
+    again, more = restarted(topic)
+    begun = msgspec.structs.replace(joint, n=100, epoch_since=since)
+    await again._renew(again._learn(Audited(heading("a"), [law("a", 0.05), begun]), {name: since}))
+    ((second,),) = more.records
+    assert (second.law_id, second.version, second.epoch, second.epoch_since) == (name, 2, 2, since)
+    await again._renew(again._learn(Audited(heading("a"), [law("a", 0.05)], {name: "too few runs"}), {name: since}))
+    await again._relate()
+    (gone,) = more.records[-1]
+    assert (gone.law_id, gone.status, gone.version, gone.epoch) == (name, "expired", 3, 2)
+    assert gone.missing == {"terms": "too few runs"}

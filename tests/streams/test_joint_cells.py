@@ -275,6 +275,14 @@ async def test_the_key_lists_keep_their_largest_contexts(archive: Archive) -> No
     assert {context: extent.runs for context, extent in found.items()} == {"global": 4, "project=b": 2}
 
 
+async def test_without_key_lists_there_is_the_global_context(archive: Archive) -> None:
+    """A deployment may have no other."""
+    await archive.put([{"agent_run_id": f"r{at}", "project": "a"} for at in range(3)])
+    settings = archive.settings.model_copy(update={"context_keys": []})
+    found = read_extents(settings, read_cut(settings))
+    assert {context: extent.runs for context, extent in found.items()} == {GLOBAL: 3}
+
+
 async def test_sources_say_where_the_settings_came_from(archive: Archive) -> None:
     """A decision or a policy version makes a run one of the allocator's."""
     await archive.put([{"agent_run_id": "a", "project": "p"}, {"agent_run_id": "b", "project": "q", "decision_id": ""}])
