@@ -12,7 +12,6 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
-from agents.allocate import contexts_of_task
 from agents.definitions import (
     assignment_named,
     assignment_token,
@@ -27,6 +26,7 @@ from agents.experiment_results import ratio_alarm
 from agents.experiment_store import ExperimentStore, encode
 from agents.flush import Record
 from agents.outcome_events import corrected, joined_run, unproven
+from agents.tasks import contexts_of_task
 from agents.trial import Refused, Trial
 from analytics.partitions import partition_of
 from analytics.verdicts import ends_early

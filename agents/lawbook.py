@@ -7,6 +7,7 @@ from models.contexts import GLOBAL, context_pairs
 from models.dimensions import LESS_IS_BETTER, Dimension, Outcome
 from models.errors import NotEnoughData
 from models.experiments import TIER
+from models.joint_laws import JOINT, JointLaw
 from models.laws import Law, law_id
 
 MIN_RUNS = 30
@@ -28,8 +29,8 @@ def has_line(law: Law) -> bool:
     return law.reference.linear is not None
 
 
-def elasticity(law: Law) -> float:
-    """Give the exponent to act on: by how many per cent the outcome changes with one per cent more of the dimension.
+def elasticity(law: Law) -> tuple[float, float]:
+    """Give the exponent to act on, and its standard error: by how many per cent the outcome changes with one per cent.
 
     That of the pooled slope where the law alone is but exploratory, else of the adjusted law where there is one (a
     slope on ln x, over the mean where the outcome is not on the log scale), else the power law's.
@@ -41,14 +42,19 @@ def elasticity(law: Law) -> float:
     slope = pooled or (law.adjusted.slope if law.adjusted is not None else None)
     if slope is not None:
         if law.outcome in LESS_IS_BETTER:
-            return slope.estimate
-        runs = sum(row.n for row in law.values)
-        mean = sum(row.n * row.mean for row in law.values) / runs if runs else 0.0
+            return slope.estimate, slope.se
+        mean = mean_outcome(law)
         if mean > 0:
-            return slope.estimate / mean
+            return slope.estimate / mean, slope.se / mean
     if law.power is None:
         raise NotEnoughData(f"law {law.law_id} has no power fit: {law.missing.get('power', 'wait for the next refit')}")
-    return law.power.exponent.estimate
+    return law.power.exponent.estimate, law.power.exponent.se
+
+
+def mean_outcome(law: Law) -> float:
+    """Compute the mean outcome of a law's runs; 0 where it has none."""
+    runs = sum(row.n for row in law.values)
+    return sum(row.n * row.mean for row in law.values) / runs if runs else 0.0
 
 
 def speaks(live: Law | None, audited: Law | None) -> Law | None:
@@ -87,10 +93,15 @@ def supported(law: Law) -> bool:
 
 
 class LawBook:
-    """Keeps the newest law of each id: the highest version; at equal versions, the last to arrive."""
+    """Keeps the newest law of each id: the highest version; at equal versions, the last to arrive.
+
+    `revision` goes up with everything that is put in or deleted.
+    """
 
     def __init__(self) -> None:
         self._laws: dict[str, Law] = {}
+        self._joint: dict[str, JointLaw] = {}
+        self.revision = 0
         self._randomised: defaultdict[str, dict[str, Law]] = defaultdict(dict)
 
     def __len__(self) -> int:
@@ -99,8 +110,14 @@ class LawBook:
     def __iter__(self) -> Iterator[Law]:
         return iter(self._laws.values())
 
-    def put(self, law: Law) -> None:
+    def put(self, law: Law | JointLaw) -> None:
         """Take a law in, unless a newer version of it is there."""
+        self.revision += 1
+        if isinstance(law, JointLaw):
+            before = self._joint.get(law.law_id)
+            if before is None or law.version >= before.version:
+                self._joint[law.law_id] = law
+            return
         known = self._laws.get(law.law_id)
         if known is None or law.version >= known.version:
             self._laws[law.law_id] = law
@@ -109,7 +126,9 @@ class LawBook:
 
     def delete(self, identifier: str) -> None:
         """Forget a law, as its tombstone on the topic asks; an unknown one is no error."""
+        self.revision += 1
         self._laws.pop(identifier, None)
+        self._joint.pop(identifier, None)
         self._randomised[identifier.rpartition("|")[0]].pop(identifier, None)
 
     def get(self, context: str, dimension: Dimension, outcome: Outcome, tier: str = "live") -> Law:
@@ -139,6 +158,37 @@ class LawBook:
         law = max(filter(supported, experiments), key=lambda law: law.n, default=None)
         live = self._laws.get(law_id(context, dimension, outcome, "live"))
         return None if law is None or _drifted_since(live, law.fitted_at) else law
+
+    def joint(self, contexts: Sequence[str], outcome: Outcome) -> tuple[JointLaw | None, list[str]]:
+        """Choose the joint law that speaks for a task: that of the most specific context which has a sound one.
+
+        A law that has expired, has too few runs, or was fitted before its context's live laws drifted does not speak.
+
+        Returns:
+            The law, or None; and why those of more specific contexts do not speak.
+        """
+        silent: list[str] = []
+        for context in ranked(contexts):
+            law = self._joint.get(law_id(context, JOINT, outcome, "audited"))
+            if law is None:
+                continue
+            reason = self._unsound(law)
+            if reason is None:
+                return law, silent
+            silent.append(f"{law.law_id} does not speak: {reason}")
+        return None, silent
+
+    def _unsound(self, law: JointLaw) -> str | None:
+        if law.status == "expired":
+            return f"it expired ({', '.join(law.missing.values()) or 'no runs'})"
+        if law.status == "exploratory":
+            return f"it is exploratory, with {law.n} runs for {len(law.terms)} terms"
+        for dimension in Dimension:
+            live = self._laws.get(law_id(law.context, dimension, law.outcome, "live"))
+            since = live.drift.since if live is not None and live.drift is not None and live.drift.alarm else None
+            if since and since > (law.epoch_since or ""):
+                return f"{law.outcome} over {dimension} has drifted since {since}"
+        return None
 
     def choose(
         self,

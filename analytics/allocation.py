@@ -1,31 +1,16 @@
-"""Allocation: which setting of agents, iterations and context buys the best expected quality within a budget.
+"""The design document's closed form of allocation, kept as the reference that the exact solver is compared with.
 
 Quality is Cobb-Douglas around the mean of the context's runs, cost is additive and has no intercept:
 
     q(v) = clip(q_mean · Π_i (v_i / anchor_i) ** e_i, 0, 1)        c(v) = Σ_i u_i · v_i
 
 with exponents e_i from the quality laws, anchor_i the geometric mean setting of the runs that a law was fitted to,
-and unit costs u_i in dollars. Context counts in units of 1,000 tokens. Costs without an intercept are the design
-document's; where the true price is a product (agents · iterations · tokens), a sum of slopes overstates a small
-setting and understates a large one.
+and unit costs u_i in dollars. Context counts in units of 1,000 tokens.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
-
-from models.errors import BudgetTooSmall
-
-Floats = npt.NDArray[np.float64]
-
-MAX_AGENTS = 8
-MAX_ITERATIONS = 10
-MAX_CONTEXT = 100
-"""Thousands of tokens."""
-TOKENS = 1000
 
 NEAR_LINEAR = 0.7
 """Speed-up counts as near linear while it is at least this share of the number of slots."""
@@ -58,59 +43,6 @@ class Point:
     quality: float
     cost: float
     overspend: float
-
-
-@dataclass(frozen=True, slots=True)
-class Allocation:
-    """What to give a task. Costs are US dollars, `context_budget` is tokens.
-
-    `expected_quality` is the expectation of `quality_outcome`; None where no law says it, and `reasons` tells why.
-    `laws` maps the ids of the laws used to their versions; `cost_source` says for each dimension whether its unit
-    cost is the slope of a law (its id) or comes from the price table. `overspend` is the expected cost beyond the
-    budget; only the reference method can have one.
-    """
-
-    agent_count: int
-    max_iterations: int
-    context_budget: int
-    parallelism: int
-    expected_quality: float | None
-    expected_cost: float
-    method: str
-    overspend: float
-    laws: dict[str, int]
-    quality_outcome: str
-    unit_costs: dict[str, float]
-    cost_source: dict[str, str]
-    reasons: str
-
-
-def allocate_exactly(levers: Sequence[Lever], quality_mean: float, budget: float) -> Point:
-    """Find the best setting within the budget by looking at every one.
-
-    The best has the highest expected quality; among equals the cheapest, then the first with the smallest values.
-    The whole grid (8 · 10 · 100 settings) takes well under a millisecond.
-
-    Args:
-        levers: What can be set.
-        quality_mean: Mean outcome of the context's runs, in [0, 1].
-        budget: US dollars.
-
-    Raises:
-        BudgetTooSmall: Even the cheapest setting costs more; the message names its cost.
-    """
-    log_quality = _log(quality_mean) + _outer([_log_worth(lever) for lever in levers])
-    quality: Floats = np.exp(np.minimum(log_quality, 0.0))
-    cost = _outer([lever.unit_cost * np.asarray(lever.values, dtype=np.float64) for lever in levers])
-    least = float(cost.min())
-    if not least <= budget:
-        enough = math.ceil(least * 10_000) / 10_000
-        raise BudgetTooSmall(f"budget = {budget:g} dollars: even the smallest setting needs {enough:.4f}; allow that")
-    quality = np.where(cost <= budget, quality, -1.0)
-    best = quality == quality.max()
-    index = np.unravel_index(int(np.where(best, cost, math.inf).argmin()), cost.shape)
-    setting = tuple(int(lever.values[int(i)]) for lever, i in zip(levers, index, strict=True))
-    return Point(setting, float(quality[index]), float(cost[index]), 0.0)
 
 
 def allocate_by_closed_form(levers: Sequence[Lever], quality_mean: float, budget: float) -> Point:
@@ -165,19 +97,6 @@ def near_linear_slots(time_exponent: float, most: int) -> int:
 
 def _log(quality_mean: float) -> float:
     return math.log(quality_mean) if quality_mean > 0 else -math.inf
-
-
-def _log_worth(lever: Lever) -> Floats:
-    worth: Floats = lever.exponent * np.log(np.asarray(lever.values, dtype=np.float64) / lever.anchor)
-    return worth
-
-
-def _outer(axes: Sequence[Floats]) -> Floats:
-    """Add one axis for each lever to the grid of all settings."""
-    grid = axes[0]
-    for axis in axes[1:]:
-        grid = np.add.outer(grid, axis)
-    return grid
 
 
 def _closed_form_value(lever: Lever, share: float) -> int:

@@ -26,6 +26,16 @@ class ComplexityScale(BaseModel):
     high: Unit = 0.9
 
 
+class Prices(BaseModel):
+    """What a model costs, in dollars: stands in where no law of cost speaks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    agent: Annotated[float, Field(ge=0)]
+    iteration: Annotated[float, Field(ge=0)]
+    context_per_1k: Annotated[float, Field(ge=0)]
+
+
 class Settings(BaseSettings):
     """Everything that can be set. Environment variables win over scaling.toml in the working directory."""
 
@@ -92,6 +102,27 @@ class Settings(BaseSettings):
     iteration_cost: Annotated[float, Field(ge=0)] = Field(0.02, description="Price table: dollars for one iteration.")
     context_cost_per_1k: Annotated[float, Field(ge=0)] = Field(
         0.003, description="Price table: dollars for 1,000 context tokens."
+    )
+    model_prices: dict[Annotated[str, Field(min_length=1, max_length=256)], Prices] = Field(
+        {}, description="Price table by model: agent, iteration and context_per_1k; other models have the three above."
+    )
+    most_agents: Annotated[int, Field(ge=1, le=64)] = Field(8, description="Agents that an allocation gives at most.")
+    most_iterations: Annotated[int, Field(ge=1, le=100)] = Field(
+        10, description="Iterations that an allocation gives each agent at most."
+    )
+    most_context: Annotated[int, Field(ge=1000, le=10_000_000)] = Field(
+        100_000, description="Context tokens that an allocation gives at most."
+    )
+    context_step: Annotated[int, Field(ge=100, le=1_000_000)] = Field(
+        1000, description="Steps in which context tokens are given."
+    )
+    exploration_rate: Unit = Field(
+        0.05, description="Share of tasks that try another setting within their budget, so that policies can be valued."
+    )
+    keep_within: Unit = Field(
+        0.005,
+        description="An earlier setting is kept while it is this close to the best: in outcome (valued where it has a "
+        "value), or in dollars for the least cost.",
     )
     value_of_success: Annotated[float, Field(gt=0)] = Field(
         1.0, description="What one success, or a quality of 1, is worth in dollars: a knee is where a step costs more."

@@ -8,6 +8,9 @@ STATS = "scaling.stats"
 LAWS = "scaling.laws"
 ALLOCATE_REQUESTS = "scaling.allocate.requests"
 ALLOCATE_REPLIES = "scaling.allocate.replies"
+DECISIONS = "scaling.decisions"
+OVERRIDES = "scaling.overrides"
+TESTS = "scaling.tests"
 EXPERIMENTS = "scaling.experiments"
 ASSIGNMENTS = "scaling.assignments"
 OUTCOMES = "scaling.outcomes"
@@ -63,6 +66,9 @@ TOPICS: tuple[TopicSpec, ...] = (
     TopicSpec(LAWS, 1, compact=True, config=(("min.cleanable.dirty.ratio", "0.1"),)),
     TopicSpec(ALLOCATE_REQUESTS, 1, compact=False, config=(HOUR,)),
     TopicSpec(ALLOCATE_REPLIES, 1, compact=False, config=(HOUR,)),
+    TopicSpec(DECISIONS, None, compact=False),
+    TopicSpec(OVERRIDES, 1, compact=True, config=COMPACTED),
+    TopicSpec(TESTS, 1, compact=True, config=COMPACTED),
     TopicSpec(EXPERIMENTS, None, compact=True, config=COMPACTED),
     TopicSpec(ASSIGNMENTS, None, compact=True, config=COMPACTED),
     TopicSpec(OUTCOMES, None, compact=True, config=(("max.message.bytes", str(MAX_MESSAGE_BYTES)), *COMPACTED)),

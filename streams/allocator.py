@@ -1,7 +1,10 @@
-"""The allocator: follows the laws on their topic and answers allocation requests from memory."""
+"""The allocator: follows laws, overrides and A/B tests on their topics, and answers requests from memory."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -9,67 +12,112 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 from aiokafka.errors import KafkaError
 
-from agents.allocate import answer, encode_refusal
-from agents.lawbook import LawBook
+from agents.ab import latest
+from agents.allocation_wire import answer, encode_refusal
+from agents.allocator import Allocator
+from models.allocations import ABTest, Decision, Override, check_moments
 from models.errors import ScalingError
+from models.joint_laws import JointLaw, is_joint
 from models.laws import Law
 from models.settings import Settings
-from models.topics import ALLOCATE_REPLIES, ALLOCATE_REQUESTS, LAWS
+from models.topics import ALLOCATE_REPLIES, ALLOCATE_REQUESTS, DECISIONS, LAWS, MAX_MESSAGE_BYTES, OVERRIDES, TESTS
 from streams.kafka_clients import POLL_MS, caught_up, reader
 
 GROUP = "scaling-allocator"
+BATCH_BYTES = 256 * 1024
 
 log = structlog.get_logger(__name__)
 
+_encode = msgspec.json.Encoder().encode
+_read_law = msgspec.json.Decoder(Law).decode
+_read_joint_law = msgspec.json.Decoder(JointLaw).decode
+_read_override = msgspec.json.Decoder(Override).decode
+_read_test = msgspec.json.Decoder(ABTest).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A compacted topic that is followed: what takes a record of it in, and what a tombstone."""
+
+    topic: str
+    take: Callable[[str, bytes], None]
+    forget: Callable[[str], object]
+
 
 class AllocatorService:
-    """Keeps a law book in step with scaling.laws and answers scaling.allocate.requests from it.
+    """Keeps an allocator in step with its topics and answers scaling.allocate.requests from it.
 
     Allocators share one consumer group: each request is answered by one of them, and every one knows all laws.
-    Requests are answered only after the laws that were there at the start have been read.
+    Requests are answered only after what was there at the start has been read.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.book = LawBook()
-        self.unreadable_laws = 0
+        self.allocator = Allocator(settings)
+        self.unreadable = 0
         self.answered = 0
+        self.unlogged = 0
         self.ready = asyncio.Event()
         self._settings = settings
-        self._decode = msgspec.json.Decoder(Law).decode
+        allocator = self.allocator
+        self._followed = (
+            Followed(LAWS, self._take_law, allocator.book.delete),
+            Followed(
+                OVERRIDES, lambda _, value: allocator.overrides.put(_read_override(value)), allocator.overrides.delete
+            ),
+            Followed(TESTS, self._take_test, lambda key: allocator.tests.pop(key, None)),
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set.
 
         Raises:
             NotReachable: Kafka does not answer at the start.
-            StackError: scaling.laws does not exist.
+            StackError: One of the topics does not exist.
         """
-        async with reader(self._settings, LAWS) as laws:
-            ends = await laws.end_offsets(list(laws.assignment()))
-            while not stop.is_set() and not await caught_up(laws, ends):
-                await self._learn(laws)
-            log.info("laws_read", laws=len(self.book), unreadable=self.unreadable_laws)
-            await _until(stop, self._follow(laws), self._serve())
+        async with AsyncExitStack() as opened:
+            readers = [await opened.enter_async_context(reader(self._settings, each.topic)) for each in self._followed]
+            for each, consumer in zip(self._followed, readers, strict=True):
+                ends = await consumer.end_offsets(list(consumer.assignment()))
+                while not stop.is_set() and not await caught_up(consumer, ends):
+                    await self._read(each, consumer)
+            log.info("laws_read", laws=len(self.allocator.book), unreadable=self.unreadable)
+            following = (self._follow(each, consumer) for each, consumer in zip(self._followed, readers, strict=True))
+            await _until(stop, *following, self._serve())
 
-    def learn(self, record: ConsumerRecord) -> None:
-        """Take one record of scaling.laws in: a law, or a tombstone; an unreadable one is logged and counted."""
+    def learn(self, followed: Followed, record: ConsumerRecord) -> None:
+        """Take one record in, or a tombstone; an unreadable one is logged and counted."""
         try:
+            key = (record.key or b"").decode()
             if record.value is None:
-                self.book.delete((record.key or b"").decode())
+                followed.forget(key)
             else:
-                self.book.put(self._decode(record.value))
+                followed.take(key, record.value)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            self.unreadable_laws += 1
-            log.warning("law_unreadable", partition=record.partition, offset=record.offset, reason=str(error))
+            self.unreadable += 1
+            log.warning(
+                "record_unreadable",
+                topic=followed.topic,
+                partition=record.partition,
+                offset=record.offset,
+                reason=str(error),
+            )
 
-    async def _learn(self, laws: AIOKafkaConsumer) -> None:
-        for records in (await laws.getmany(timeout_ms=POLL_MS)).values():
+    def _take_law(self, key: str, value: bytes) -> None:
+        self.allocator.book.put(_read_joint_law(value) if is_joint(key) else _read_law(value))
+
+    def _take_test(self, _: str, value: bytes) -> None:
+        said, tests = _read_test(value), self.allocator.tests
+        check_moments(said.started_at)
+        tests[said.test_id] = latest(tests.get(said.test_id), said)
+
+    async def _read(self, followed: Followed, consumer: AIOKafkaConsumer) -> None:
+        for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
             for record in records:
-                self.learn(record)
+                self.learn(followed, record)
 
-    async def _follow(self, laws: AIOKafkaConsumer) -> None:
+    async def _follow(self, followed: Followed, consumer: AIOKafkaConsumer) -> None:
         while True:
-            await self._learn(laws)
+            await self._read(followed, consumer)
 
     async def _serve(self) -> None:
         settings = self._settings
@@ -82,33 +130,54 @@ class AllocatorService:
             heartbeat_interval_ms=int(settings.session_seconds * 1000 / 4),
             auto_offset_reset="latest",
         )
-        producer = AIOKafkaProducer(bootstrap_servers=settings.kafka)
+        producer = AIOKafkaProducer(
+            bootstrap_servers=settings.kafka, max_batch_size=BATCH_BYTES, max_request_size=MAX_MESSAGE_BYTES
+        )
         async with requests, producer:
             for partition in requests.assignment():
                 # "latest" means as of now, not as of the first request.
                 await requests.position(partition)
             self.ready.set()
-            async for record in requests:
-                await self._reply(record, producer)
+            while True:
+                for records in (await requests.getmany(timeout_ms=POLL_MS)).values():
+                    for record in records:
+                        await self._reply(record, producer)
 
     async def _reply(self, record: ConsumerRecord, producer: AIOKafkaProducer) -> None:
+        """Answer, without waiting for the broker; what it does not take is logged."""
         key = record.key or b""
-        request_id = key.decode(errors="replace")
+        reply, decisions = self._answer(record.value or b"", key.decode(errors="replace"))
         try:
-            reply = answer(record.value or b"", request_id, self.book, self._settings)
+            # The decision goes first: no run shall echo one that is not in the log.
+            for decision in decisions:
+                sent = await producer.send(DECISIONS, _encode(decision), key=decision.decision_id.encode())
+                sent.add_done_callback(self._logged)
+            sent = await producer.send(ALLOCATE_REPLIES, reply, key=key)
+            sent.add_done_callback(self._replied)
+        except KafkaError as error:
+            log.warning("reply_lost", reason=str(error))
+
+    def _answer(self, payload: bytes, request_id: str) -> tuple[bytes, list[Decision]]:
+        try:
+            return answer(payload, request_id, self.allocator, datetime.now(UTC))
         except Exception as error:
             # One request that meets a mistake of ours must not take the answers from all others.
             log.exception("allocation_failed", request_id=request_id)
-            reply = encode_refusal(
-                request_id, ScalingError(f"the allocation failed: {error!r}; see the allocator's log")
-            )
-        try:
-            await producer.send_and_wait(ALLOCATE_REPLIES, reply, key=key)
-        except KafkaError as error:
-            log.warning("reply_lost", request_id=request_id, reason=str(error))
+            reason = ScalingError(f"the allocation failed: {error!r}; see the allocator's log")
+            return encode_refusal(request_id, reason), []
+
+    def _logged(self, sent: "asyncio.Future[object]") -> None:
+        if not sent.cancelled() and sent.exception() is not None:
+            self.unlogged += 1
+            log.warning("decision_lost", reason=str(sent.exception()))
+
+    def _replied(self, sent: "asyncio.Future[object]") -> None:
+        if sent.cancelled():
+            return
+        if sent.exception() is not None:
+            log.warning("reply_lost", reason=str(sent.exception()))
         else:
             self.answered += 1
-            log.info("allocation_answered", request_id=request_id)
 
 
 async def run_allocator(settings: Settings, stop: asyncio.Event) -> None:
@@ -116,7 +185,7 @@ async def run_allocator(settings: Settings, stop: asyncio.Event) -> None:
 
     Raises:
         NotReachable: Kafka does not answer at the start.
-        StackError: scaling.laws does not exist.
+        StackError: One of the topics does not exist.
     """
     await AllocatorService(settings).run(stop)
 

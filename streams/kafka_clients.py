@@ -1,10 +1,9 @@
-"""Kafka read and asked from the outside: compacted topics from end to end, and a request with its reply."""
+"""Kafka read from the outside: compacted topics from end to end."""
 
-import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError
 
@@ -78,42 +77,6 @@ async def read_compacted(
                 for record in records:
                     if record.offset < ends[partition]:
                         yield record
-
-
-async def request_reply(  # noqa: PLR0917 - two topics, one id, one payload: names say it at the call
-    settings: Settings,
-    request_topic: str,
-    reply_topic: str,
-    request_id: str,
-    payload: bytes,
-    timeout: float,  # noqa: ASYNC109 - how long to wait for another process, which the message names
-) -> bytes:
-    """Send a request and wait for the reply that carries the same key.
-
-    Raises:
-        NotReachable: Kafka does not answer, or nothing replied in time.
-        StackError: A topic does not exist.
-    """
-    try:
-        async with asyncio.timeout(timeout), reader(settings, reply_topic) as consumer:
-            await consumer.seek_to_end()
-            for partition in consumer.assignment():
-                # The end must be known before the request is out, or a quick reply would lie before it.
-                await consumer.position(partition)
-            async with AIOKafkaProducer(
-                bootstrap_servers=settings.kafka, max_request_size=MAX_MESSAGE_BYTES
-            ) as producer:
-                await producer.send_and_wait(request_topic, payload, key=request_id.encode())
-            async for record in consumer:
-                if record.key == request_id.encode() and record.value is not None:
-                    return bytes(record.value)
-    except TimeoutError:
-        message = (
-            f"no reply to {request_id} on {reply_topic} within {timeout:g} s: start the process that answers "
-            f"{request_topic} (for allocations: scaling worker allocator)"
-        )
-        raise NotReachable(message) from None
-    raise NotReachable(f"{reply_topic} ended before the reply to {request_id} came: ask again")
 
 
 async def _partitions(settings: Settings, topic: str) -> set[int]:

@@ -3,13 +3,13 @@
 import json
 from datetime import UTC, datetime
 
-from agents.allocate import allocate
+from agents.allocator import Allocator
 from agents.decode import EventDecoder
-from agents.lawbook import LawBook
 from agents.observer import Observer
 from agents.refit import Refitter
 from analytics.simulation import simulate
 from analytics.world import World
+from models.allocations import AllocateRequest, Method
 from models.batches import Batch
 from models.dimensions import Dimension, Outcome
 from models.settings import load_settings
@@ -44,18 +44,23 @@ def test_runs_become_cells_laws_and_an_allocation() -> None:
     laws = refitter.fit(refitter.snapshot())
 
     # The allocator keeps the newest laws and answers from them.
-    book = LawBook()
+    allocator = Allocator(settings)
     for law in laws:
-        book.put(law)
-    iterations = book.get("global", Dimension.ITERATIONS, Outcome.QUALITY_SCORE)
+        allocator.book.put(law)
+    iterations = allocator.book.get("global", Dimension.ITERATIONS, Outcome.QUALITY_SCORE)
     assert iterations.power is not None
     exponent = iterations.power.exponent
     assert exponent.lo < 0.25 < exponent.hi, "the exponent that the world was given"
     assert iterations.lineage == {"0": 3000}
 
-    chosen = allocate({"project": "atlas"}, 2.0, book, settings)
-    assert chosen.method == "exact"
-    assert chosen.expected_cost <= 2.0
+    request = AllocateRequest("run-1", {"project": "atlas"}, budget=2.0, outcome="quality_score", explore=False)
+    allocation, decision = allocator.allocate(request)
+    assert allocation.method is Method.MARGINAL, "joint laws come from the audit, which reads ClickHouse"
+    assert allocation.expected["total_cost"].estimate <= 2.0
     # In this world iterations and context buy quality, and agents do not.
-    assert (chosen.agent_count, chosen.max_iterations, chosen.context_budget) == (1, 4, 19_000)
-    assert chosen.laws.keys() >= {f"project=atlas|{name}|quality_score|live" for name in ("iterations", "context")}
+    setting = allocation.setting
+    assert (setting.agent_count, setting.max_iterations, setting.context_budget) == (1, 4, 19_000)
+    assert allocation.laws.keys() >= {f"project=atlas|{name}|quality_score|live" for name in ("iterations", "context")}
+
+    # The decision is logged with its probability, and the run will echo its id.
+    assert (decision.decision_id, decision.setting, decision.propensity) == ("run-1", setting, 1.0)

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 
 import pytest
+from msgspec import structs
 
 from agents.lawbook import LawBook, elasticity, has_line, ranked, speaks
 from models.dimensions import Dimension, Outcome
 from models.errors import NotEnoughData
+from models.joint_laws import JointLaw
 from models.laws import Adjusted, Drift, Estimate, Law, Pooling
 
 AGENTS = Dimension.AGENT_COUNT
@@ -196,12 +198,12 @@ def adjusted(slope: float) -> Adjusted:
 
 def test_the_elasticity_is_the_adjusted_laws_where_there_is_one(law: Make, make_law: Make) -> None:
     """A slope of 0.1 a unit of ln x at a mean of 0.4 is 0.25 per cent a per cent; on the log scale it is the slope."""
-    assert elasticity(law("global")) == 0.3
+    assert elasticity(law("global"))[0] == 0.3
     quality = law("global", mean=0.4, adjusted=adjusted(0.1))
-    assert elasticity(quality) == pytest.approx(0.25)
-    assert elasticity(law("global", mean=0.4, exponent=None, adjusted=adjusted(0.1))) == pytest.approx(0.25)
+    assert elasticity(quality)[0] == pytest.approx(0.25)
+    assert elasticity(law("global", mean=0.4, exponent=None, adjusted=adjusted(0.1)))[0] == pytest.approx(0.25)
     time = make_law(AGENTS, Outcome.TIME_TO_COMPLETE, 0.3, mean=40.0, adjusted=adjusted(-0.6))
-    assert elasticity(time) == -0.6
+    assert elasticity(time)[0] == -0.6
 
 
 def pooled(slope: float) -> Pooling:
@@ -213,17 +215,17 @@ def pooled(slope: float) -> Pooling:
 def test_an_exploratory_law_goes_by_what_its_siblings_share(law: Make, make_law: Make) -> None:
     """With 30 to 99 runs a value the pooled slope is acted on; with more, or without siblings, the law's own."""
     own = {"mean": 0.4, "adjusted": adjusted(0.1)}
-    assert elasticity(law("global", status="exploratory", pooling=pooled(0.02), **own)) == pytest.approx(0.05)
-    assert elasticity(law("global", status="established", pooling=pooled(0.02), **own)) == pytest.approx(0.25)
-    assert elasticity(law("global", status="exploratory", **own)) == pytest.approx(0.25)
+    assert elasticity(law("global", status="exploratory", pooling=pooled(0.02), **own))[0] == pytest.approx(0.05)
+    assert elasticity(law("global", status="established", pooling=pooled(0.02), **own))[0] == pytest.approx(0.25)
+    assert elasticity(law("global", status="exploratory", **own))[0] == pytest.approx(0.25)
     time = make_law(AGENTS, Outcome.TIME_TO_COMPLETE, 0.3, status="exploratory", mean=40.0, pooling=pooled(-0.5))
-    assert elasticity(time) == -0.5
-    assert elasticity(law("global", mean=0.0, status="exploratory", pooling=pooled(0.02))) == 0.3
+    assert elasticity(time)[0] == -0.5
+    assert elasticity(law("global", mean=0.0, status="exploratory", pooling=pooled(0.02)))[0] == 0.3
 
 
 def test_a_mean_of_zero_has_no_elasticity_of_its_own(law: Make) -> None:
     """A share of nothing is undefined: the power law's exponent stands in, and without one the reason is given."""
-    assert elasticity(law("global", mean=0.0, adjusted=adjusted(0.1))) == 0.3
+    assert elasticity(law("global", mean=0.0, adjusted=adjusted(0.1)))[0] == 0.3
     reason = {"power": "quality_score is 0 in every run"}
     with pytest.raises(NotEnoughData, match="no power fit: quality_score is 0 in every run"):
         elasticity(law("global", mean=0.0, exponent=None, adjusted=adjusted(0.1), missing=reason))
@@ -234,3 +236,61 @@ def test_an_expired_law_does_not_speak(make_law: Callable[..., Law]) -> None:
     live = make_law(Dimension.AGENT_COUNT, Outcome.SUCCESS, 0.2, tier="live", lineage={"0": 100})
     gone = make_law(Dimension.AGENT_COUNT, Outcome.SUCCESS, None, tier="audited", lineage={"0": 100}, status="expired")
     assert speaks(live, gone) is live
+
+
+def test_the_joint_law_of_the_most_specific_context_speaks(make_joint_law: Callable[..., JointLaw]) -> None:
+    """It is kept apart from laws of one dimension; of each id the newest version stands, and a tombstone forgets it."""
+    book = LawBook()
+    every, own = make_joint_law(), make_joint_law(context="project=web", version=2)
+    for each in (every, own, structs.replace(own, version=1)):
+        book.put(each)
+    contexts = ["global", "project=web"]
+    assert book.joint(contexts, Outcome.SUCCESS) == (own, [])
+    assert book.joint(["global"], Outcome.SUCCESS) == (every, [])
+    assert book.joint(contexts, Outcome.QUALITY_SCORE) == (None, [])
+    assert len(book) == 0
+    revision = book.revision
+    book.delete(own.law_id)
+    assert book.revision > revision
+    assert book.joint(contexts, Outcome.SUCCESS) == (every, [])
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"status": "expired", "missing": {"terms": "no runs since May"}}, "it expired (no runs since May)"),
+        ({"status": "expired", "missing": {}}, "it expired (no runs)"),
+        ({"status": "exploratory", "n": 40}, "it is exploratory, with 40 runs for 3 terms"),
+    ],
+)
+def test_an_unsound_joint_law_does_not_speak(
+    make_joint_law: Callable[..., JointLaw], fields: dict[str, object], reason: str
+) -> None:
+    """That of a wider context does, and why is told; where none is sound there is none."""
+    book = LawBook()
+    book.put(make_joint_law(context="project=web", **fields))
+    told = [f"project=web|joint|success|audited does not speak: {reason}"]
+    assert book.joint(["global", "project=web"], Outcome.SUCCESS) == (None, told)
+    book.put(make_joint_law())
+    assert book.joint(["global", "project=web"], Outcome.SUCCESS) == (make_joint_law(), told)
+
+
+@pytest.mark.parametrize(
+    ("begins", "speaks"), [(None, False), ("2026-03-04T00:00:00Z", False), ("2026-03-05T00:00:00Z", True)]
+)
+def test_a_joint_law_from_before_a_drift_does_not_speak(
+    make_law: Make,
+    make_joint_law: Callable[..., JointLaw],
+    begins: str | None,
+    speaks: bool,  # noqa: FBT001 - the expected answer
+) -> None:
+    """The drift is that of the live laws of its own context and outcome, over any dimension."""
+    drift = Drift(alarm=True, evidence=1e6, limit=1e4, buckets=9, since="2026-03-05T00:00:00Z")
+    book = LawBook()
+    book.put(make_joint_law(epoch_since=begins))
+    for outcome in (Outcome.SUCCESS, Outcome.QUALITY_SCORE):
+        book.put(make_law(Dimension.CONTEXT, outcome, drift=drift))
+    found, told = book.joint(["global"], Outcome.SUCCESS)
+    assert (found is not None, told == []) == (speaks, speaks)
+    book.put(make_joint_law(Outcome.TOTAL_COST))
+    assert book.joint(["global"], Outcome.TOTAL_COST)[0] is not None
