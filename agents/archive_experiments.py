@@ -29,22 +29,20 @@ def archive_experiments(batch: Batch, partitions: int) -> tuple[TableColumns, li
         batch: Records of scaling.experiments.
         partitions: How many it has; a record where its experiment does not live is not its owner's.
     """
-    return _archived(batch, partial(_experiment_rows, partitions=partitions))
+    return archived(batch, partial(_experiment_rows, partitions=partitions))
 
 
 def archive_assignments(batch: Batch) -> tuple[TableColumns, list[str]]:
     """Turn assignments into columns."""
-    return _archived(batch, _assignment_rows)
+    return archived(batch, _assignment_rows)
 
 
 def archive_findings(batch: Batch) -> tuple[TableColumns, list[str]]:
     """Turn findings into columns."""
-    return _archived(batch, _finding_rows)
+    return archived(batch, _finding_rows)
 
 
-def _archived(
-    batch: Batch, rows_of: Callable[[Batch, int], Iterator[dict[str, Any]]]
-) -> tuple[TableColumns, list[str]]:
+def archived(batch: Batch, rows_of: Callable[[Batch, int], Iterator[dict[str, Any]]]) -> tuple[TableColumns, list[str]]:
     """Give the columns, and one sentence for each record that cannot be read."""
     rows: list[dict[str, Any]] = []
     problems: list[str] = []

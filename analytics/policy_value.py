@@ -32,6 +32,9 @@ PRIOR_RUNS = 4.0
 RIDGE = 0.3
 """Weight, in units of information, with which the standardised columns of a regression are drawn to 0."""
 
+CONSTANT = 1e-9
+"""A column whose standard deviation is below this share of its largest value does not vary."""
+
 OutcomeModel = Callable[[Flags], tuple[Floats, Floats]]
 """Fits on the decisions of a mask [N]; gives the expected outcome of every decision as logged, and under the policy."""
 
@@ -79,6 +82,9 @@ class PolicyValue:
         snips: Self-normalised inverse propensity scoring: beside it, to see whether the two agree.
         ips: Inverse propensity scoring.
         modelled: What the outcome model alone says.
+        logged: The mean of what was logged.
+        gain: Value less logged, decision by decision.
+        weight: Mean of the weights: 1, or less where the policy does what the log could not.
         ess: Effective sample size.
         n: Decisions.
         matched: Decisions in which the log did what the policy might do.
@@ -88,6 +94,9 @@ class PolicyValue:
     snips: Estimate
     ips: Estimate
     modelled: float
+    logged: Estimate
+    gain: Estimate
+    weight: Estimate
     ess: float
     n: int
     matched: int
@@ -144,7 +153,8 @@ def doubly_robust(logged: Logged, expected: Floats, under: Floats, *, level: flo
     """Correct a model by what was logged.
 
     Equation: V = mean of u + w (y - q), q the expected outcome as logged, u that under the policy, w = chosen /
-    propensity. SNIPS: Σ w y / Σ w. Errors are those of the means of these scores, by cluster where there are any.
+    propensity. SNIPS: Σ w y / Σ w. Gain: the mean of these scores less y. Errors are those of the means, by cluster
+    where there are any.
 
     Args:
         logged: The decisions.
@@ -155,11 +165,15 @@ def doubly_robust(logged: Logged, expected: Floats, under: Floats, *, level: flo
     y, weight = logged.outcome, logged.weight
     total = float(weight.sum())
     snips = float(weight @ y) / total if total > 0 else math.nan
+    scores = under + weight * (y - expected)
     return PolicyValue(
-        value=_mean(under + weight * (y - expected), logged.cluster, level),
+        value=_mean(scores, logged.cluster, level),
         snips=_mean(snips + weight * (y - snips) / (total / len(y)), logged.cluster, level),
         ips=_mean(weight * y, logged.cluster, level),
         modelled=float(under.mean()),
+        logged=_mean(y, logged.cluster, level),
+        gain=_mean(scores - y, logged.cluster, level),
+        weight=_mean(weight, logged.cluster, level),
         ess=logged.ess,
         n=len(logged),
         matched=int(np.count_nonzero(weight)),
@@ -213,7 +227,8 @@ def regression_model(X: Floats, X_policy: Floats, outcome: Floats, link: Link = 
     def model(fitted: Flags) -> tuple[Floats, Floats]:
         rows = X[fitted]
         scale = rows.std(axis=0)
-        scale = np.where(scale > 0, scale, 1.0)
+        # Rounding gives a constant column a spread of its own.
+        scale = np.where(scale > CONSTANT * np.abs(rows).max(axis=0), scale, 1.0)
         ridge = np.full(X.shape[1], RIDGE)
         ridge[0] = 0.0
         ones, none = np.ones(len(rows)), np.zeros(len(rows))

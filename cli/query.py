@@ -31,7 +31,7 @@ def query(
 ) -> None:
     """Query ClickHouse and print its answer as it comes. Nothing can be written this way.
 
-    The views are observations, records, rejected, laws and law_history.
+    The views, among them observations, laws and decision_outcomes, are in docs/clickhouse.md.
 
     Example: scaling query "SELECT project, count() FROM observations WHERE agent_count >= {a:UInt8} GROUP BY project"
     --param a=2

@@ -25,7 +25,11 @@ TABLES = (
     "scaling_experiments",
     "scaling_assignments",
     "scaling_findings",
+    "scaling_decisions",
+    "scaling_overrides",
+    "scaling_tests",
     "observations",
+    "decision_outcomes",
 )
 APPS = {"stats": STATS_APP, "archive": ARCHIVE_APP, "experiments": EXPERIMENTS_APP}
 PATIENCE_SECONDS = 5.0

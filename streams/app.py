@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from agents import archive_experiments
+from agents import archive_allocations, archive_experiments
 from agents.archive import LAWS as LAWS_TABLE
 from agents.archive import (
     OBSERVATIONS,
@@ -31,16 +31,19 @@ from models.topics import (
     ARCHIVE_APP,
     ASSIGN_REQUESTS,
     ASSIGNMENTS,
+    DECISIONS,
     EXPERIMENT_CHANGELOGS,
     EXPERIMENTS,
     EXPERIMENTS_APP,
     FINDINGS,
     LAWS,
     OUTCOMES,
+    OVERRIDES,
     REJECTED,
     RUNS,
     STATS_APP,
     STATS_CHANGELOGS,
+    TESTS,
 )
 from streams import store
 from streams.clickhouse import ClickHouseSink
@@ -155,6 +158,9 @@ def _tables_by_topic(settings: Settings) -> dict[str, Callable[[Batch], Tables]]
         ),
         ASSIGNMENTS: read(archive_experiments.ASSIGNMENTS, archive_experiments.archive_assignments),
         FINDINGS: read(archive_experiments.FINDINGS, archive_experiments.archive_findings),
+        DECISIONS: read(archive_allocations.DECISIONS, archive_allocations.archive_decisions),
+        OVERRIDES: read(archive_allocations.OVERRIDES, archive_allocations.archive_overrides),
+        TESTS: read(archive_allocations.TESTS, archive_allocations.archive_tests),
     }
 
 

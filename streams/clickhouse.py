@@ -28,7 +28,11 @@ log = structlog.get_logger()
 
 Column = Sequence[Any] | NDArray[Any]
 
-SCHEMA = ("database", "observations", "records", "rejected", "laws", "experiments", "assignments", "findings")
+SCHEMA = (
+    *("database", "observations", "records", "rejected", "laws"),
+    *("experiments", "assignments", "findings"),
+    *("decisions", "overrides", "tests"),
+)
 """The files of streams/sql, in the order in which they are applied."""
 
 INSERT_SETTINGS = {

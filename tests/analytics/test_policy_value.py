@@ -59,6 +59,9 @@ def test_the_doubly_robust_value_is_the_mean_of_its_scores() -> None:
     assert found.snips.se == pytest.approx(math.sqrt((weight**2 * (y - snips) ** 2).sum()) / weight.sum(), rel=1e-3)
     assert found.ess == pytest.approx(weight.sum() ** 2 / (weight**2).sum())
     assert found.modelled == pytest.approx(u.mean())
+    assert (found.logged.estimate, found.logged.se) == pytest.approx((y.mean(), stats.sem(y)), rel=1e-3)
+    assert (found.gain.estimate, found.gain.se) == pytest.approx(((scores - y).mean(), stats.sem(scores - y)), rel=1e-3)
+    assert (found.weight.estimate, found.weight.se) == pytest.approx((weight.mean(), stats.sem(weight)), rel=1e-3)
     assert (found.n, found.matched) == (3000, int((weight > 0).sum()))
 
 
@@ -126,6 +129,17 @@ def test_a_regression_is_that_of_statsmodels_with_a_light_ridge() -> None:
     logit = sm.GLM(y[fitted], X[fitted], family=sm.families.Binomial()).fit()
     np.testing.assert_allclose(expected, logit.predict(X), atol=0.01)
     np.testing.assert_allclose(under, logit.predict(at), atol=0.01)
+
+
+def test_a_column_that_does_not_vary_changes_nothing() -> None:
+    """Neither zeros, nor a constant, nor one whose spread is rounding."""
+    rng = np.random.default_rng(10)
+    X = sm.add_constant(rng.normal(size=(500, 1)))
+    y = (rng.random(500) < 0.5).astype(np.float64)
+    constant = X[:, :1] * np.array([0.0, 0.1, 1.7763568394002505e-15])
+    everything = np.ones(500, dtype=bool)
+    plain, wide = (regression_model(each, each, y)(everything)[0] for each in (X, np.hstack((X, constant))))
+    np.testing.assert_allclose(wide, plain, atol=1e-4)
 
 
 def test_a_policy_that_draws_is_averaged_over_what_it_may_do() -> None:

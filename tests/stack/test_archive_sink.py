@@ -91,6 +91,8 @@ async def test_the_schema_can_be_applied_again(archive_settings: Settings) -> No
         *("observations", "records", "rejected", "laws", "law_history"),
         *("scaling_experiments", "scaling_assignments", "scaling_findings"),
         *("experiments", "experiment_assignments", "findings"),
+        *("scaling_decisions", "scaling_overrides", "scaling_tests"),
+        *("decisions", "decision_outcomes", "overrides", "ab_tests"),
     }
 
 
@@ -379,9 +381,9 @@ async def test_the_queries_of_the_page_run(archive_settings: Settings, sink: Cli
     await store(sink, archive_settings, batch_of(*runs, *(event(f"run-{number}", revision=1) for number in range(3))))
     blocks = re.findall(r"```sql\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
 
-    assert len(blocks) == 11
+    assert len(blocks) == 12
     for block in blocks:
         result = query(archive_settings, block)
-        assert result.rows or re.search(r"FROM (laws|law_history|rejected)", block), block
+        assert result.rows or re.search(r"FROM (laws|law_history|rejected|decision_outcomes)", block), block
         numbers = [value for row in result.rows for value in row if isinstance(value, float)]
         assert not any(math.isnan(number) for number in numbers), block
