@@ -1,7 +1,6 @@
 """`scaling experiment`: define, seal, run, watch, verify and report experiments."""
 
 import asyncio
-import getpass
 import uuid
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from rich.table import Table
 from agents.findings import Registered, registered
 from analytics.ready_made import READY_MADE
 from cli.allocating import read_task
+from cli.authorship import ByOption, ReasonOption, who
 from cli.definition_files import changed, definition_of
 from cli.laws import wide_console
 from cli.output import EXIT_REJECTED, print_json, remark
@@ -41,8 +41,6 @@ app = typer.Typer(
 )
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The experiment's id, as in scaling experiment list.")]
-ByOption = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who does this; absent: the user's name.")]
-ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept with the experiment.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
@@ -79,7 +77,7 @@ def create(  # noqa: PLR0917 - the options of the command
         "expire_seconds": expire,
     }
     definition = changed(definition_of(source), {name: value for name, value in changes.items() if value is not None})
-    _say(settings_of(state), CreateRequest(_request_id(), definition, _who(by), replace))
+    _say(settings_of(state), CreateRequest(_request_id(), definition, who(by), replace))
 
 
 @app.command("start")
@@ -88,7 +86,7 @@ def start(experiment_id: IdArgument, by: ByOption = None, state: StateOption = N
 
     Example: scaling experiment start agent_count
     """
-    _say(settings_of(state), StartRequest(_request_id(), experiment_id, _who(by)))
+    _say(settings_of(state), StartRequest(_request_id(), experiment_id, who(by)))
 
 
 @app.command("amend")
@@ -103,7 +101,7 @@ def amend(
     Example: scaling experiment amend agent_count.json --reason "medium tasks were mislabelled"
     """
     definition = definition_of(str(source))
-    _say(settings_of(state), AmendRequest(_request_id(), definition, reason, _who(by)))
+    _say(settings_of(state), AmendRequest(_request_id(), definition, reason, who(by)))
 
 
 @app.command("stop")
@@ -112,7 +110,7 @@ def stop(experiment_id: IdArgument, reason: ReasonOption, by: ByOption = None, s
 
     Example: scaling experiment stop agent_count --reason "the budget is needed elsewhere"
     """
-    _say(settings_of(state), StopRequest(_request_id(), experiment_id, reason, _who(by)))
+    _say(settings_of(state), StopRequest(_request_id(), experiment_id, reason, who(by)))
 
 
 @app.command("list")
@@ -304,15 +302,6 @@ def _say(settings: Settings, request: Request) -> None:
 
 def _request_id() -> str:
     return str(uuid.uuid4())
-
-
-def _who(by: str | None) -> str:
-    if by is not None:
-        return by
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""
 
 
 def _summary(course: Course) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from cli.report.lines import Lines
 from cli.report.pictures import Picture
 
 Tone = Literal["good", "bad", "open", "firm", "loose", "plain"]
@@ -49,7 +50,7 @@ class Grid:
 class Drawing:
     """A picture."""
 
-    picture: Picture
+    picture: Picture | Lines
     kind: ClassVar[str] = "drawing"
 
 

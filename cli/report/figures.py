@@ -45,6 +45,11 @@ def figure_of(picture: Picture) -> dict[str, Any]:
         _draw_upright(figure, picture)
     else:
         _draw_rows(figure, picture)
+    return laid_out(figure)
+
+
+def laid_out(figure: Figure) -> dict[str, Any]:
+    """Give a figure the look of the report: data and layout as plotly.js takes them."""
     figure.update_layout(
         font={"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 12.5},
         paper_bgcolor=CLEAR,
@@ -73,7 +78,8 @@ def escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _title(text: str) -> dict[str, Any]:
+def titled(text: str) -> dict[str, Any]:
+    """Write the title of an axis."""
     return {"text": escaped(text), "font": {"size": 13}, "standoff": 12}
 
 
@@ -102,7 +108,7 @@ def _draw_upright(figure: Figure, picture: Picture) -> None:
         _add_knee(figure, picture)
     labelled = _labelled(picture)
     figure.update_xaxes(
-        title=_title(picture.along),
+        title=titled(picture.along),
         type="log" if picture.logarithmic else "linear",
         range=_span(picture),
         tickvals=[bar.place for bar in labelled],
@@ -113,7 +119,7 @@ def _draw_upright(figure: Figure, picture: Picture) -> None:
         fixedrange=True,
     )
     figure.update_yaxes(
-        title=_title(picture.axis),
+        title=titled(picture.axis),
         tickprefix=picture.prefix,
         ticksuffix=picture.suffix,
         automargin=True,
@@ -142,7 +148,7 @@ def _draw_rows(figure: Figure, picture: Picture) -> None:
             showlegend=True,
         )
     figure.update_xaxes(
-        title=_title(picture.axis),
+        title=titled(picture.axis),
         range=_range(picture),
         zeroline=True,
         zerolinewidth=2,

@@ -13,6 +13,8 @@ from plotly.offline import get_plotlyjs
 
 from cli.report.blocks import Drawing, Page
 from cli.report.figures import figure_of
+from cli.report.lines import Lines, as_rows, lines_figure
+from cli.report.pictures import Picture
 from cli.report.sections import Report, page_of
 from cli.report.text_plot import text_plot
 from models.errors import ScalingError
@@ -42,14 +44,18 @@ def html_report(report: Report) -> str:
     Raises:
         InvalidExperiment: No version of the experiment was sealed.
     """
-    page = page_of(report)
+    return html_page(page_of(report))
+
+
+def html_page(page: Page) -> str:
+    """Write a page as one HTML file that works offline and in which nothing can run but its own two scripts."""
     scripts = [get_plotlyjs(), DRAW]
     return (
         _html()
         .get_template("report.html.j2")
         .render(
             page=page,
-            figures={drawing.picture.name: figure_of(drawing.picture) for drawing in _drawings(page)},
+            figures={drawing.picture.name: _figure(drawing.picture) for drawing in _drawings(page)},
             scripts=scripts,
             hashes=[_csp_hash(script) for script in scripts],
         )
@@ -62,23 +68,37 @@ def markdown_report(report: Report) -> str:
     Raises:
         InvalidExperiment: No version of the experiment was sealed.
     """
-    return _markdown().get_template("report.md.j2").render(page=page_of(report))
+    return markdown_page(page_of(report))
+
+
+def markdown_page(page: Page) -> str:
+    """Write a page as Markdown, its pictures as text."""
+    return _markdown().get_template("report.md.j2").render(page=page)
 
 
 def write_report(report: Report, path: Path) -> None:
-    """Write a report to a file: .html or .htm as HTML, .md as Markdown; a reader never sees half of it.
+    """Write a report to a file, as `write_page` does.
 
     Raises:
         ScalingError: The name ends otherwise, there is no such folder, or the file cannot be written.
         InvalidExperiment: No version of the experiment was sealed.
     """
-    forms = {".html": html_report, ".htm": html_report, ".md": markdown_report}
+    write_page(page_of(report), path)
+
+
+def write_page(page: Page, path: Path) -> None:
+    """Write a page to a file: .html or .htm as HTML, .md as Markdown; a reader never sees half of it.
+
+    Raises:
+        ScalingError: The name ends otherwise, there is no such folder, or the file cannot be written.
+    """
+    forms = {".html": html_page, ".htm": html_page, ".md": markdown_page}
     form = forms.get(path.suffix.lower())
     if form is None:
         raise ScalingError(f"{path} does not end in {', '.join(forms)}: the ending says how the report is written")
     if not path.parent.is_dir():
         raise ScalingError(f"there is no folder {path.parent} for the report: make it or name another one")
-    text = form(report)
+    text = form(page)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         unfinished.write_text(text, encoding="utf-8", newline="\n")
@@ -114,6 +134,14 @@ class _Ready(str):
     __slots__ = ()
 
 
+def _figure(picture: Picture | Lines) -> dict[str, Any]:
+    return lines_figure(picture) if isinstance(picture, Lines) else figure_of(picture)
+
+
+def _text(picture: Picture | Lines) -> str:
+    return text_plot(as_rows(picture) if isinstance(picture, Lines) else picture)
+
+
 def _drawings(page: Page) -> list[Drawing]:
     return [block for section in page.sections for block in section.blocks if isinstance(block, Drawing)]
 
@@ -129,7 +157,7 @@ def _html() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["text_plot"] = text_plot
+    environment.filters["text_plot"] = _text
     return environment
 
 
@@ -144,7 +172,7 @@ def _markdown() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["plot"] = lambda picture: _Ready(fenced(text_plot(picture)))
+    environment.filters["plot"] = lambda picture: _Ready(fenced(_text(picture)))
     environment.filters["heading"] = lambda level: _Ready("#" * level)
     environment.filters["rule"] = lambda align: _Ready(" | ".join("--:" if each == "r" else "---" for each in align))
     return environment
