@@ -47,6 +47,8 @@ test-statistics: install ## All planted-truth tests at full size, and their figu
 bench: install ## Measure speed against baselines in the same run
 	PYTHONPATH=. $(BIN)/python bench/observe.py
 	PYTHONPATH=. $(BIN)/python bench/refit.py
+	PYTHONPATH=. $(BIN)/python bench/allocate.py
+	PYTHONPATH=. $(BIN)/python bench/allocator.py
 
 requirements: ## Pin the dependencies again, with hashes (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml -o requirements.txt

@@ -6,10 +6,12 @@ import sys
 import typer
 
 from cli import (
+    ab,
     allocating,
     comparing,
     demo,
     doctor,
+    evaluating,
     experiment,
     experiment_demo,
     experiment_planning,
@@ -18,6 +20,7 @@ from cli import (
     hypotheses,
     importing,
     laws,
+    overriding,
     query,
     rejected,
     settings_table,
@@ -48,6 +51,9 @@ app.command("simulate")(simulating.simulate_runs)
 app.command()(hypotheses.hypotheses)
 app.command()(query.query)
 app.command()(allocating.allocate)
+app.command()(allocating.portfolio)
+app.command()(allocating.advise)
+app.command("evaluate")(evaluating.evaluate)
 app.command()(doctor.doctor)
 app.command()(settings_table.settings)
 laws.app.command("verify")(verify.verify)
@@ -55,8 +61,10 @@ laws.app.command("compare")(comparing.compare)
 experiment.app.command("plan")(experiment_planning.plan)
 experiment.app.command("suggest")(experiment_planning.suggest)
 experiment.app.command("demo")(experiment_demo.demo)
+app.add_typer(ab.app, name="ab")
 app.add_typer(experiment.app, name="experiment")
 app.add_typer(laws.app, name="laws")
+app.add_typer(overriding.app, name="override")
 app.add_typer(rejected.app, name="rejected")
 app.add_typer(topics.app, name="topics")
 app.add_typer(worker.app, name="worker")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from msgspec import structs
 from rich.console import Console
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from agents.lawbook import LawBook
-from analytics.allocation import Allocation
 from analytics.intervals import t_quantile
 from analytics.world import LAWS, Planted
 from cli.allocating import allocation_table
@@ -25,9 +25,10 @@ from cli.settings_of import settings_of
 from cli.settings_table import markdown, rows
 from cli.starting import fetched
 from cli.truth import compare
+from models.allocations import Allocation, Alternative, Method, Setting
 from models.dimensions import Dimension, Outcome
-from models.errors import NotEnoughData, StackError
-from models.laws import Law, ValueRow
+from models.errors import NotEnoughData, SettingsError, StackError
+from models.laws import Estimate, Law, ValueRow
 from models.settings import Settings, load_settings
 from streams.files import Chunk
 
@@ -93,6 +94,33 @@ def test_the_exit_codes_are_documented() -> None:
         ["allocate", "--budget", "1", "--task", "[]"],
         ["allocate", "--budget", "1", "--task", "{"],
         ["allocate"],
+        ["allocate", "--budget", "-1"],
+        ["allocate", "--budget", "1", "--target", "0.5", "--value", "2"],
+        ["allocate", "--target", "2"],
+        ["allocate", "--value", "0"],
+        ["allocate", "--value", "2", "--time-price", "-1"],
+        ["allocate", "--budget", "1", "--pin", "agent_count=3"],
+        ["allocate", "--budget", "1", "--pin", "agents=3", "--reason", "x"],
+        ["allocate", "--budget", "1", "--pin", "agent_count=0", "--reason", "x"],
+        ["allocate", "--budget", "1", "--pin", "agent_count", "--reason", "x"],
+        ["allocate", "--budget", "1", "--cap", "model_size=small", "--reason", "x"],
+        ["allocate", "--budget", "1", "--overspend", "1"],
+        ["allocate", "--budget", "1", "--worst", "0"],
+        ["allocate", "--budget", "1", "--attitude", "bold"],
+        ["allocate", "--budget", "1", "--method", "exact"],
+        ["allocate", "--budget", "1", "--outcome", "cost"],
+        ["allocate", "--budget", "1", "--native", "hal"],
+        ["portfolio", "no-such-file.jsonl", "--budget", "1"],
+        ["portfolio", "--budget", "1"],
+        ["advise", "--agents", "0", "--iterations-used", "1", "--cost-so-far", "0", "--context-budget", "8000"],
+        ["advise", "--agents", "1", "--iterations-used", "1", "--cost-so-far", "-1", "--context-budget", "8000"],
+        ["advise", "--agents", "1", "--iterations-used", "1"],
+        ["override", "set", "o", "--pin", "agent_count=3"],
+        ["override", "set", "o", "--reason", "x"],
+        ["override", "set", "o", "--reason", "x", "--pin", "agent_count=3", "--until", "soon"],
+        ["override", "set", "o", "--reason", "x", "--pin", "agent_count=3", "--until", "2020-01-01T00:00:00Z"],
+        ["override", "set", "o", "--reason", "x", "--pin", "agent_count=3", "--context", "planet=mars"],
+        ["override", "set", "o", "--reason", "x", "--pin", "agent_count=3", "--context", "atlas"],
         ["query", "SELECT 1", "--param", "novalue"],
         ["query", "SELECT 1", "--json", "--format", "CSV"],
         ["laws", "--dimension", "length"],
@@ -203,12 +231,92 @@ def test_tables_say_what_is_known_and_dash_what_is_not(law: Make) -> None:
     assert "[0.4, 0.6]" in values
 
 
+ANSWER = Allocation(
+    decision_id="run-1",
+    policy_version="reference:0",
+    propensity=1.0,
+    setting=Setting(2, 3, 8000, 1),
+    expected={"total_cost": Estimate(0.5, 0.0, 0.5, 0.5), "time_to_complete": Estimate(90.0, 5.0, 80.0, 100.0)},
+    objective="most_outcome",
+    outcome="success",
+    method=Method.REFERENCE,
+    laws={"global|x|y|live": 7},
+    binds=["budget", "limit agent_count"],
+    overspend=0.25,
+    runner_up=Alternative(Setting(1, 4, 8000, 1, "small"), 0.4, 0.3),
+    reference=Alternative(Setting(3, 3, 9000, 2), 0.5, 0.6, 0.1),
+)
+
+
 def test_an_allocation_is_shown_with_its_laws() -> None:
-    """Unknown quality is said, an overspend is said, and each law stands with its version."""
-    allocation = Allocation(2, 3, 8000, 1, None, 0.5, "reference", 0.1, {"global|x|y|live": 7}, "success", {}, {}, "")
-    told = text(allocation_table({"within 1 dollars": allocation}))
-    for part in ("8,000 tokens", "success not known", "0.1000 over the budget", "global|x|y|live (version 7)"):
+    """What is not known is said, an overspend is said, and each law stands with its version."""
+    told = text(allocation_table({"within 1 dollars": ANSWER}))
+    for part in (
+        "8,000 tokens",
+        "success                  not known",
+        "90 (80 to 100) seconds",
+        "0.5 dollars",
+        "25%",
+        "budget, limit agent_count",
+        "1 small x 4 iterations, 8,000 tokens, 1 at a time: 0.400 for 0.3000 dollars",
+        "0.1000 over the budget",
+        "global|x|y|live (version 7)",
+        "run-1",
+    ):
+        assert part in " ".join(told.split("│")) or part in told
+
+
+def test_allocations_stand_side_by_side() -> None:
+    """A row that one of them lacks is empty there."""
+    other = structs.replace(ANSWER, runner_up=None, setting=Setting(2, 3, 8000, 1, "large"), laws={})
+    told = text(allocation_table({"one": ANSWER, "other": other}))
+    for part in ("one", "other", "model size", "large", "none"):
         assert part in told
+
+
+def test_what_is_wrong_with_a_question_is_said() -> None:
+    """The message names the option and what to give."""
+    for arguments, message in (
+        (["allocate", "--budget", "1", "--pin", "agent_count=3"], "say why, with --reason"),
+        (
+            ["allocate", "--budget", "1", "--pin", "agents=3", "--reason", "x"],
+            "give one of agent_count, max_iterations",
+        ),
+        (["allocate", "--target", "2"], "target"),
+        (["allocate"], "give --budget, or --target, or --value"),
+        (["allocate", "--budget", "1", "--native", "hal"], "give one of claude-agent-sdk"),
+        (["override", "set", "o", "--reason", "x"], "give at least one --pin or --cap"),
+        (["override", "set", "o", "--reason", "x", "--cap", "agent_count=2", "--context", "a=b"], "project=..."),
+    ):
+        said = " ".join(run(app, arguments, env={"COLUMNS": "300"}).output.split())
+        assert message in said
+
+
+def test_a_portfolio_is_read_line_by_line(tmp_path: Path) -> None:
+    """A line that is no JSON object is named; so is a file without a task, or one that is a folder."""
+    file = tmp_path / "tasks.jsonl"
+    for content, message in (
+        ('{"project": "a"}\n\n[]\n', "line 3 of"),
+        ("\n", "has 0 tasks: give 1 to 1000"),
+        ("{}\n" * 1001, "has 1001 tasks"),
+    ):
+        file.write_text(content)
+        result = run(app, ["portfolio", str(file), "--budget", "1"], env={"COLUMNS": "400"})
+        assert result.exit_code == 2
+        assert message in " ".join(result.output.split())
+    assert run(app, ["portfolio", str(tmp_path), "--budget", "1"]).exit_code == 2
+    assert "line 1 of -" in " ".join(
+        run(app, ["portfolio", "-", "--budget", "1"], input="7", env={"COLUMNS": "400"}).output.split()
+    )
+
+
+def test_an_override_outside_the_limits_is_refused() -> None:
+    """Before it is published: the message names part, value and rule."""
+    wrong = ["override", "set", "o", "--reason", "x", "--pin", "agent_count=9"]
+    with pytest.raises(SettingsError, match="agent_count pin = 9: must be from 1 to 8"):
+        run(app, wrong, catch_exceptions=False)
+    with pytest.raises(SettingsError, match="override o! is not valid"):
+        run(app, ["override", "set", "o!", "--reason", "x", "--pin", "agent_count=2"], catch_exceptions=False)
 
 
 def test_the_download_is_read_from_what_deploy_says() -> None:
