@@ -107,6 +107,11 @@ class LawBook:
     def __len__(self) -> int:
         return len(self._laws)
 
+    @property
+    def joint_laws(self) -> int:
+        """Count the joint laws, which are not among the others."""
+        return len(self._joint)
+
     def __iter__(self) -> Iterator[Law]:
         return iter(self._laws.values())
 

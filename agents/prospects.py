@@ -62,24 +62,24 @@ class Prospects:
         scope: Scope,
     ) -> Prospect:
         asked = BOUGHT if outcome is None else (outcome,)
+        prices = prices_of(contexts, self._model(task), self._book, self._settings)
         silent: list[str] = []
         for each in asked:
             law, reasons = self._book.joint(contexts, each)
             silent += reasons
-            if law is None:
-                continue
             try:
-                return self._by_joint_laws(each, law, task, contexts, complexity, scope, tuple(silent))
+                if law is not None:
+                    return self._by_joint_laws(each, law, task, contexts, complexity, scope, tuple(silent))
+                marginals = marginals_of(contexts, self._book, (each,))
+                if marginals.laws:
+                    return self._by_single_laws(marginals, prices, scope, tuple(silent))
             except NotEnoughData as reason:
                 silent.append(str(reason))
-        prices = prices_of(contexts, self._model(task), self._book, self._settings)
-        marginals = marginals_of(contexts, self._book, asked)
-        key = "marginal", marginals.outcome, _versions([*marginals.used, *prices.laws]), prices.table, scope
+        return self._by_single_laws(marginals_of(contexts, self._book, asked), prices, scope, tuple(silent))
 
-        def build() -> Prospect:
-            return marginal_prospect(marginals, prices, scope, tuple(silent))
-
-        return self._known.once((*key, tuple(silent)), build)
+    def _by_single_laws(self, marginals: Marginals, prices: Prices, scope: Scope, silent: tuple[str, ...]) -> Prospect:
+        key = "marginal", marginals.outcome, _versions([*marginals.used, *prices.laws]), prices.table, scope, silent
+        return self._known.once(key, lambda: marginal_prospect(marginals, prices, scope, silent))
 
     def marginals(self, contexts: Sequence[str], task: Task, outcome: Outcome | None) -> tuple[Marginals, Prices]:
         """Give the laws of single dimensions and the prices that the closed form works with."""

@@ -166,17 +166,18 @@ def solve(  # noqa: PLR0917 - what a choice is made of
         risk: How cautious the choice is.
         limits: With what people pin and cap.
         previous: What was chosen before, when laws were others; it is kept while it is close to the best.
-        margin: How close: in outcome, valued where it has a value; for the least cost in dollars.
+        margin: How close: in outcome, valued where it has a value; for the least cost as a share of it.
 
     Raises:
         BudgetTooSmall, TargetOutOfReach, NotEnoughData, SettingsError: As `analytics.solver.choose`.
     """
     outlook = prospect.outlook
     rules = outlook.grid.rules(limits)
-    near = margin * _scale(objective)
-    choice, freed = _choose(prospect, objective, attitude_of(risk), rules, near)
+    near = margin * objective.value if isinstance(objective, MostNetValue) else margin
+    least_cost = isinstance(objective, LeastCost)
+    choice, freed = _choose(prospect, objective, attitude_of(risk), rules, 0.0 if least_cost else near)
     if previous is not None:
-        choice = hysteresis(previous, choice, outlook, near)
+        choice = hysteresis(previous, choice, outlook, margin * choice.best.cost if least_cost else near)
     ruled = ruled_by(prospect, limits, freed=freed)
     explorable = choice.allowed
     if math.isinf(objective.budget):
@@ -215,11 +216,6 @@ def _choose(
         return choose(outlook, objective, attitude, {**rules, "default": held}, near), False
     except BudgetTooSmall:
         return choose(outlook, objective, attitude, rules, near), True
-
-
-def _scale(objective: Objective) -> float:
-    """Give what a margin is a share of: an outcome of 1, its value, or for the least cost a dollar."""
-    return objective.value if isinstance(objective, MostNetValue) else 1.0
 
 
 def _promise(prospect: Prospect, choice: Choice) -> Promise | None:

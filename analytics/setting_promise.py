@@ -12,7 +12,7 @@ from analytics.promise import NO_DIFFERENCE, WIDTH
 from analytics.setting_grid import Flags
 from models.errors import NotEnoughData
 
-SAMPLE = 512
+SAMPLE = 256
 """Settings of a large grid that a promise is judged by."""
 
 

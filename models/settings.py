@@ -122,7 +122,7 @@ class Settings(BaseSettings):
     keep_within: Unit = Field(
         0.005,
         description="An earlier setting is kept while it is this close to the best: in outcome (valued where it has a "
-        "value), or in dollars for the least cost.",
+        "value), or as a share of the least cost.",
     )
     value_of_success: Annotated[float, Field(gt=0)] = Field(
         1.0, description="What one success, or a quality of 1, is worth in dollars: a knee is where a step costs more."

@@ -80,7 +80,8 @@ class AllocatorService:
                 ends = await consumer.end_offsets(list(consumer.assignment()))
                 while not stop.is_set() and not await caught_up(consumer, ends):
                     await self._read(each, consumer)
-            log.info("laws_read", laws=len(self.allocator.book), unreadable=self.unreadable)
+            book = self.allocator.book
+            log.info("laws_read", laws=len(book), joint=book.joint_laws, unreadable=self.unreadable)
             following = (self._follow(each, consumer) for each, consumer in zip(self._followed, readers, strict=True))
             await _until(stop, *following, self._serve())
 
