@@ -185,7 +185,8 @@ async def test_audited_laws_follow_the_archive(stack: Stack) -> None:
 async def test_joint_laws_say_what_was_planted(stack: Stack) -> None:
     """Success and quality rise and times fall as they do in the world, costs by their price; all are in ClickHouse."""
     settings = stack.settings
-    if not await audited_laws(settings):
+    before = await audited_laws(settings)
+    if not before:
         await publish(settings, simulated(1))
         before = await audited_when(settings, lambda laws: complete(laws, RUN_COUNT))
     joint = await joint_laws(settings)
@@ -227,7 +228,8 @@ async def test_a_drifted_law_begins_a_new_epoch(stack: Stack) -> None:
     """
     settings, name = stack.settings, "project=delta|agent_count|success|audited"
     together = "project=delta|joint|success|audited"
-    if not await audited_laws(settings):
+    before = await audited_laws(settings)
+    if not before:
         await publish(settings, simulated(1))
         before = await audited_when(settings, lambda laws: complete(laws, RUN_COUNT))
     drift = Drift(alarm=True, evidence=2e4, limit=1e4, buckets=9, since="2026-01-01T12:00:00Z", cause="law")
