@@ -98,8 +98,13 @@ async def present(settings: Settings, world: World, planned: int, seed: int, out
     tasks = planned * len(definition.values_tested) * TASKS_FOR_EACH
     looking = asyncio.ensure_future(_look(settings, name, console))
     try:
-        work = await team.run(tasks)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            work = await team.run(tasks)
         result = await _concluded(settings, name)
+    except TimeoutError:
+        answers = ", ".join(f"{count} {kind}" for kind, count in team.work.answers.items())
+        message = f"experiment {name} was not over within {PATIENCE_SECONDS:.0f} s ({answers}): try a smaller --planned"
+        raise StackError(message) from None
     finally:
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)

@@ -18,7 +18,7 @@ from models.dimensions import Dimension
 from models.experiments import Reply
 from models.settings import Settings
 from models.topics import RUNS
-from streams.assigning import Assigner
+from streams.assigning import UNAVAILABLE, Assigner
 
 OVER = "not_running"
 """The refusal after which an experiment needs no more tasks; before it, an assignment that expires frees a place."""
@@ -85,18 +85,23 @@ class Orchestrators:
         self._habits = habits or Habits()
         self._workers = workers
         self._over = asyncio.Event()
+        self._left = 0
 
     async def run(self, tasks: int) -> Work:
-        """Work through tasks, until the experiment is over or `tasks` have been done."""
-        numbers = itertools.islice(itertools.count(), tasks)
+        """Work through tasks, until the experiment is over or `tasks` have been done.
+
+        Tasks for which there was no answer, or no place for the time being, come on top: what they cost is time.
+        """
+        self._left = tasks
+        numbers = itertools.count()
         producer = AIOKafkaProducer(bootstrap_servers=self._settings.kafka, linger_ms=20)
         async with Assigner(self._settings) as assigner, producer:
             await asyncio.gather(*(self._take(numbers, assigner, producer) for _ in range(self._workers)))
         return self.work
 
-    async def _take(self, numbers: "itertools.islice[int]", assigner: Assigner, producer: AIOKafkaProducer) -> None:
+    async def _take(self, numbers: "itertools.count[int]", assigner: Assigner, producer: AIOKafkaProducer) -> None:
         for number in numbers:
-            if self._over.is_set():
+            if self._over.is_set() or self._left <= 0:
                 return
             await self._one(number, assigner, producer)
 
@@ -110,6 +115,7 @@ class Orchestrators:
         reply = await assigner.assign(self._experiment, fields)
         self.work.waited.append(asyncio.get_running_loop().time() - began)
         self.work.answers[reply.refusal or "assigned"] += 1
+        self._left -= reply.refusal not in {"sufficient", UNAVAILABLE}
         if reply.refusal == OVER:
             self._over.set()
         elif reply.refusal == "sufficient":

@@ -78,7 +78,7 @@ def test_ctrl_c_stops_it(tmp_path: Path, moment: str) -> None:
             process.send_signal(signal.SIGINT)
             process.stdout.read()
             assert process.wait(20) == 130
-            assert time.monotonic() - asked < 10
+            assert time.monotonic() - asked < 30
         finally:
             process.kill()
     assert list(tmp_path.glob("scaling-demo-*")) == []

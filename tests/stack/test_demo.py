@@ -111,7 +111,7 @@ def test_ctrl_c_stops_everything(tmp_path: Path, moment: str) -> None:
             process.send_signal(signal.SIGINT)
             process.stdout.read()
             assert process.wait(20) == 130
-            assert time.monotonic() - asked < 10
+            assert time.monotonic() - asked < 30
         finally:
             process.kill()
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]

@@ -21,7 +21,7 @@ def test_from_plan_to_report(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=420,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
