@@ -1,7 +1,8 @@
 """Remember the last run ids of a partition exactly, in blocks that are written like any other table value."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import StackError
+from models.versions import newer
 
 BLOCK: Final = 4096
 ENTRY = np.dtype([("id", "<u8"), ("content", "<u8"), ("offset", "<i8"), ("revision", "<i8")])
@@ -24,8 +26,18 @@ class Verdict(IntEnum):
     SUPERSEDED = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The verdicts on some events, and, by the place of each correction, the offset of the record that it replaces."""
+
+    verdicts: NDArray[np.int8]
+    replaced: Mapping[int, int] = field(default_factory=dict)
+
+
 class SeenRuns:
     """The last `capacity` runs of one partition: 64-bit hashes of id and content, offset and revision.
+
+    The offset is that of the record which counts in the tables: there a correction finds what it takes out again.
 
     Blocks of 4,096 entries are appended to and written whole; the oldest block goes when the capacity is passed.
     Two different ids share a hash with probability 3e-8 among a million.
@@ -45,13 +57,14 @@ class SeenRuns:
 
     def judge(
         self, ids: Sequence[int], contents: Sequence[int], offsets: Sequence[int], revisions: Sequence[int]
-    ) -> NDArray[np.int8]:
+    ) -> Judged:
         """Judge events in offset order and remember them.
 
         The same revision with the same content is a duplicate; a higher (revision, offset) is a correction; a lower
         revision is superseded.
         """
         verdicts = np.zeros(len(ids), dtype=np.int8)
+        replaced: dict[int, int] = {}
         place, first = self._place, self._next
         fresh: list[int] = []
         # The common case: every run is new, and none occurs twice.
@@ -59,21 +72,30 @@ class SeenRuns:
             place.update(zip(ids, range(first, first + len(ids)), strict=True))
             self._append(ids, contents, offsets, revisions)
             self._evict()
-            return verdicts
+            return Judged(verdicts)
         for index, run in enumerate(ids):
             found = place.setdefault(run, first + len(fresh))
             if found == first + len(fresh):
                 fresh.append(index)
-            elif found >= first:
+                continue
+            if found >= first:
                 # The run occurs twice in this batch: what it meets is not in a block yet.
                 self._append(*(_taken(column, fresh) for column in (ids, contents, offsets, revisions)))
                 first, fresh = self._next, []
-                verdicts[index] = self._meet(found, contents[index], revisions[index])
-            else:
-                verdicts[index] = self._meet(found, contents[index], revisions[index])
+            verdicts[index], before = self._meet(found, contents[index], offsets[index], revisions[index])
+            if verdicts[index] == Verdict.CORRECTION:
+                replaced[index] = before
         self._append(*(_taken(column, fresh) for column in (ids, contents, offsets, revisions)))
         self._evict()
-        return verdicts
+        return Judged(verdicts, replaced)
+
+    def keep(self, run: int, offset: int) -> None:
+        """Say that what counts of a run is still an earlier record, because it could not be taken out."""
+        place = self._place.get(run)
+        if place is not None:
+            number, at = divmod(place, BLOCK)
+            self._blocks[number][at]["offset"] = offset
+            self._dirty.add(number)
 
     def drain(self) -> dict[bytes, bytes | None]:
         """Take the blocks that changed since the last drain; None marks an evicted one."""
@@ -89,7 +111,7 @@ class SeenRuns:
         """Fill an empty index from stored blocks."""
         for key, value in sorted(items):
             if value[:1] != SCHEMA:
-                raise StackError("a block of run ids has another schema version: run the version that wrote it")
+                raise StackError(newer("a block of run ids", value[0] if value else 0, SCHEMA[0]))
             number = int(key.decode().partition("|")[2])
             entries = np.frombuffer(value, dtype=ENTRY, offset=1)
             block = self._blocks[number] = np.zeros(BLOCK, dtype=ENTRY)
@@ -101,16 +123,18 @@ class SeenRuns:
     def _key(self, number: int) -> bytes:
         return f"{self._prefix}{number:012d}".encode()
 
-    def _meet(self, found: int, content: int, revision: int) -> Verdict:
+    def _meet(self, found: int, content: int, offset: int, revision: int) -> tuple[Verdict, int]:
+        """Judge an event of a known run; also give the offset of the record that counted until now."""
         number, at = divmod(found, BLOCK)
         entry = self._blocks[number][at]
+        before = int(entry["offset"])
         if entry["revision"] == revision and entry["content"] == content:
-            return Verdict.DUPLICATE
+            return Verdict.DUPLICATE, before
         if revision < entry["revision"]:
-            return Verdict.SUPERSEDED
-        entry["revision"], entry["content"] = revision, content
+            return Verdict.SUPERSEDED, before
+        entry["content"], entry["offset"], entry["revision"] = content, offset, revision
         self._dirty.add(number)
-        return Verdict.CORRECTION
+        return Verdict.CORRECTION, before
 
     def _append(
         self, ids: Sequence[int], contents: Sequence[int], offsets: Sequence[int], revisions: Sequence[int]

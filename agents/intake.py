@@ -59,7 +59,7 @@ class Intake:
             [xxhash.xxh64_intdigest(payloads[index]) for index in accepted.indices],
             [offsets[index] for index in accepted.indices],
             [event.revision for event in accepted.events],
-        )
+        ).verdicts
         new = np.flatnonzero(verdicts == Verdict.NEW)
         corrected = int((verdicts == Verdict.CORRECTION).sum())
         self.met = replace(

@@ -67,12 +67,21 @@ class LiveCells:
     def __len__(self) -> int:
         return len(self._own) + len(self._binned)
 
+    @property
+    def full(self) -> list[str]:
+        """Name the cap on model sizes if it is reached, and what happens at it."""
+        if len(self._sizes) < MOST_SIZES:
+            return []
+        return [
+            f"{MOST_SIZES} values of model_params_b have cells of their own: further ones share quarter-octave bins"
+        ]
+
     def drain(self, offset: int) -> dict[bytes, bytes | None]:
         """Take the cells that changed since the last drain, stamped with `offset`."""
         return self._own.drain(offset) | self._binned.drain(offset)
 
-    def fold(self, columns: Columns, contexts: Ints) -> None:
-        """Fold the events of a batch into the cells of their contexts, given as codes [N, K]."""
+    def fold(self, columns: Columns, contexts: Ints, *, out: bool = False) -> None:
+        """Fold the events of a batch into the cells of their contexts, given as codes [N, K], or out of them again."""
         groups = group_codes(columns)
         own: list[tuple[int, Ints]] = []
         for number, key in enumerate(DIMENSION_BASES):
@@ -83,10 +92,10 @@ class LiveCells:
             slots = np.where(codes >= 0, groups * VALUE_CODES + codes, -1)
             binned = (codes >= FIRST_BIN) & (codes < FIRST_SIZE)
             if binned.any():
-                self._fold_binned(number, x, np.where(binned, slots, -1), columns, contexts)
+                self._fold_binned((number, x, np.where(binned, slots, -1)), columns, contexts, out=out)
                 slots = np.where(binned, -1, slots)
             own.append((number, slots))
-        self._fold_own(own, columns, contexts)
+        self._fold_own(own, columns, contexts, out=out)
 
     def _value_codes(self, key: DimensionBasis, x: Floats) -> Ints:
         present = ~np.isnan(x)
@@ -112,7 +121,7 @@ class LiveCells:
         codes[present] = np.where(own >= 0, own, _bin_codes(distinct))[place]
         return codes
 
-    def _fold_own(self, own: Iterable[tuple[int, Ints]], columns: Columns, contexts: Ints) -> None:
+    def _fold_own(self, own: Iterable[tuple[int, Ints]], columns: Columns, contexts: Ints, *, out: bool) -> None:
         """Fold the cells in which x is one value."""
         names: list[tuple[int, int]] = []
         locals_: list[Ints] = []
@@ -124,10 +133,12 @@ class LiveCells:
             return
         membership, crossings = memberships(contexts, np.column_stack(locals_), len(names))
         folded = fold(membership, columns.outcomes, columns.centre)
-        self._own.fold(self._name(crossings, names), folded, _observed(crossings, names))
+        change = self._own.unfold if out else self._own.fold
+        change(self._name(crossings, names), folded, _observed(crossings, names))
 
-    def _fold_binned(self, number: int, x: Floats, slots: Ints, columns: Columns, contexts: Ints) -> None:
-        """Fold quarter-octave bins, in which x and ln x vary."""
+    def _fold_binned(self, binned: tuple[int, Floats, Ints], columns: Columns, contexts: Ints, *, out: bool) -> None:
+        """Fold quarter-octave bins, in which x and ln x vary: the number of a dimension and basis, x, and the slots."""
+        number, x, slots = binned
         rows = np.flatnonzero(slots >= 0)
         distinct, local = compress(slots[rows])
         names = [(number, slot) for slot in distinct.tolist()]
@@ -143,7 +154,8 @@ class LiveCells:
             origins[crossings % len(names)],
         )
         observed = np.pad(_observed(crossings, names), ((0, 0), (0, 2)), constant_values=True)
-        self._binned.fold(self._name(crossings, names), folded, observed)
+        change = self._binned.unfold if out else self._binned.fold
+        change(self._name(crossings, names), folded, observed)
 
     def _name(self, crossings: Ints, names: Sequence[tuple[int, int]]) -> list[bytes]:
         """Give the key of each crossing of a context with a slot."""

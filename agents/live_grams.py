@@ -11,7 +11,7 @@ from agents.context_index import ContextIndex
 from agents.live_cells import group_codes, split_group
 from agents.memberships import compress, memberships
 from agents.moment_table import MomentTable
-from analytics.fold import fold
+from analytics.fold import Folded, fold
 from models.cells import GramKey
 from models.dimensions import BASES, Dimension
 
@@ -65,9 +65,28 @@ class LiveGrams:
 
     def fold(self, columns: Columns, contexts: Ints) -> None:
         """Fold the events of a batch into the Grams of their contexts, given as codes [N, K]."""
-        buckets = np.floor(columns.completed / self._bucket_seconds).astype(np.int64)
-        self._newest = max(self._newest, int(buckets.max()))
+        self._newest = max(self._newest, int(self._buckets_of(columns).max()))
         self._retire()
+        keys, names, folded, observed = self._placed(columns, contexts)
+        self.table.fold(names, folded, observed)
+        for key, name in zip(keys, names, strict=True):
+            if key.bucket is None:
+                self.table.set_bucket(name, self._last_in_history)
+            else:
+                self._buckets.setdefault(key.bucket, set()).add(name)
+
+    def unfold(self, columns: Columns, contexts: Ints) -> None:
+        """Take events out again, from where their buckets are by now."""
+        _, names, folded, observed = self._placed(columns, contexts)
+        self.table.unfold(names, folded, observed)
+
+    def _buckets_of(self, columns: Columns) -> Ints:
+        buckets: Ints = np.floor(columns.completed / self._bucket_seconds).astype(np.int64)
+        return buckets
+
+    def _placed(self, columns: Columns, contexts: Ints) -> tuple[list[GramKey], list[bytes], Folded, NDArray[np.bool_]]:
+        """Fold events by Gram: the keys, the same encoded, the moments, and what is observed."""
+        buckets = self._buckets_of(columns)
         buckets = np.where(buckets <= self._last_in_history, HISTORY, buckets)
         phi, presence = _regressors(columns)
         distinct, slots = _distinct(buckets, group_codes(columns), presence)
@@ -80,12 +99,7 @@ class LiveGrams:
         observed[:, : len(REGRESSORS)] = [[state != PRESENCE[ABSENT] for state in key.presence] for key in keys]
         observed[:, len(REGRESSORS) :] = observed_outcomes(distinct[of_key, 1])[:, : len(OUTCOMES)]
         centre = np.concatenate((phi.mean(axis=0), columns.centre[: len(OUTCOMES)]))
-        self.table.fold(encoded, fold(membership, y, centre), observed)
-        for key, name in zip(keys, encoded, strict=True):
-            if key.bucket is None:
-                self.table.set_bucket(name, self._last_in_history)
-            else:
-                self._buckets.setdefault(key.bucket, set()).add(name)
+        return keys, encoded, fold(membership, y, centre), observed
 
     def _key(self, crossing: int, distinct: Ints) -> GramKey:
         context, slot = divmod(crossing, len(distinct))

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analytics.fold import Folded, clear_constants
-from analytics.moments import Moments, merge, triangle
-from models.errors import StackError
+from analytics.moments import Moments, merge, triangle, unmerge
+from models.errors import NotEnoughData, StackError
+from models.versions import newer
 
 SCHEMA: Final = 1
 HEADER = 4
@@ -17,6 +18,9 @@ NO_BUCKET: Final = -(2**62)
 FIRST_ROWS: Final = 256
 EXACTNESS: Final = 5e-13
 """Rounding that a batch may cost a cell's sum of squares, relative to it; cells promise 1e-12."""
+
+LOST: Final = 64 * float(np.finfo(np.float64).eps)
+"""What taking runs out leaves of a sum of squares, or changes a mean by, below this share of it is rounding."""
 
 Floats = NDArray[np.float64]
 
@@ -42,16 +46,22 @@ def decode_rows(values: Sequence[bytes], variables: int) -> tuple[NDArray[np.int
     Raises:
         StackError: A value was written by another schema version.
     """
+    # The version comes first: another one may have values of another length.
+    for found in {value[:8] for value in values} - {SCHEMA.to_bytes(8, "little")}:
+        raise StackError(newer("a row of a table of moments", int.from_bytes(found, "little", signed=True), SCHEMA))
     width = HEADER + variables + len(triangle(variables)[0])
     if any(len(value) != width * 8 for value in values):
         raise StackError(f"a table value is not {width * 8} bytes long: it was written by another version")
     words = np.frombuffer(b"".join(values), dtype="<f8").reshape(len(values), width)
     integers = words.view("<i8")
-    if len(values) and not (integers[:, 0] == SCHEMA).all():
-        raise StackError(f"a table value has another schema version than {SCHEMA}: run the version that wrote it")
     body = words[:, HEADER:]
     moments = (words[:, 3].copy(), body[:, :variables].copy(), body[:, variables:].copy())
     return integers[:, 1].copy(), integers[:, 2].copy(), moments
+
+
+def is_empty(value: bytes) -> bool:
+    """Tell whether a table value has no run: corrections have taken out all that there were."""
+    return value[8 * (HEADER - 1) : 8 * HEADER] == bytes(8)
 
 
 class MomentTable:
@@ -119,6 +129,37 @@ class MomentTable:
                 part[doubtful] = refined
         self._put(rows, merged)
 
+    def unfold(self, keys: Sequence[bytes], folded: Folded, observed: NDArray[np.bool_]) -> None:
+        """Take runs out that were folded in before; a cell without runs stays, with n = 0.
+
+        What is left of a sum of squares is exact to a few ulps of what was there before: of a cell that loses a far
+        outlier fewer digits remain. Where only rounding is left it becomes zero, and a mean that is a whole number but
+        for rounding becomes that number: shares do not leave [0, 1].
+
+        Args:
+            keys: The key of each cell.
+            folded: The moments of the runs to take out, by cell.
+            observed: Which variables each cell's runs carry [cells, V].
+
+        Raises:
+            StackError: A cell has fewer runs than are to be taken out of it.
+        """
+        rows = self._rows_of(keys)
+        first, second = triangle(self._variables)
+        diagonal = np.flatnonzero(first == second)
+        n, mean, comoment = folded.moments
+        left = self._unmerged(rows, (n, mean * observed, comoment))
+        doubtful = np.flatnonzero((folded.error > EXACTNESS * left[2][:, diagonal]).any(axis=1))
+        if len(doubtful):
+            refined_n, refined_mean, refined = folded.refine(doubtful)
+            again = self._unmerged(rows[doubtful], (refined_n, refined_mean * observed[doubtful], refined))
+            for part, better in zip(left, again, strict=True):
+                part[doubtful] = better
+        clear_constants(left[2], left[2][:, diagonal] <= LOST * self._comoment[rows][:, diagonal])
+        whole = np.rint(left[1])
+        rounding = LOST * np.maximum(np.abs(self._mean[rows]), np.abs(mean * observed))
+        self._put(rows, (left[0], np.where(np.abs(left[1] - whole) <= rounding, whole, left[1]), left[2]))
+
     def merge(self, keys: Sequence[bytes], moments: Moments) -> None:
         """Merge moments into the rows of distinct keys; a new key starts empty."""
         rows = self._rows_of(keys)
@@ -170,6 +211,15 @@ class MomentTable:
 
     def _merged(self, rows: NDArray[np.int64], moments: Moments) -> Moments:
         return merge(self._n[rows], self._mean[rows], self._comoment[rows], *moments)
+
+    def _unmerged(self, rows: NDArray[np.int64], moments: Moments) -> Moments:
+        try:
+            return unmerge(self._n[rows], self._mean[rows], self._comoment[rows], *moments)
+        except NotEnoughData as reason:
+            raise StackError(
+                f"a correction takes runs out of cells that do not have them ({reason}): the tables were not built "
+                "from this topic as this version reads it; compute them anew with scaling rebuild"
+            ) from None
 
     def _row(self, key: bytes) -> int:
         row = self._rows.get(key)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agents.decode import EventDecoder
@@ -12,8 +12,12 @@ from models.batches import Batch
 from models.settings import Settings
 
 Acknowledge = Callable[[], object]
+ReadRecords = Callable[[int, Sequence[int]], Awaitable[Batch]]
+"""Reads records of scaling.runs: a partition, ascending offsets. Those that the topic no longer has are left out."""
 REJECTED_BYTES = 16 * 1024 * 1024
 """Dead letters held in memory at the most before a flush is forced."""
+CORRECTED = 4000
+"""Corrected runs at which a flush is forced: what they were may lie far apart on the topic."""
 
 
 @dataclass(slots=True)
@@ -21,6 +25,7 @@ class Desk:
     """The work on one owned partition: its state in memory, and what waits for the next flush."""
 
     owned: Owned
+    partition: int
     observer: Observer
     pending: list[Acknowledge] = field(default_factory=list)
     events: int = 0
@@ -29,10 +34,17 @@ class Desk:
 
 
 class Observation:
-    """Observes every owned partition. `partitions` gives the owned ones at any moment."""
+    """Observes every owned partition.
 
-    def __init__(self, settings: Settings, partitions: Callable[[], Mapping[int, Owned]]) -> None:
+    Args:
+        settings: When to flush, and how events are read.
+        partitions: Gives the owned partitions at any moment.
+        records: Reads what corrected runs were before.
+    """
+
+    def __init__(self, settings: Settings, partitions: Callable[[], Mapping[int, Owned]], records: ReadRecords) -> None:
         self._settings = settings
+        self._records = records
         self._decoder = EventDecoder(settings)
         self._desks = Desks(partitions, self._begin)
 
@@ -52,7 +64,11 @@ class Observation:
                 desk.since = time.monotonic()
             desk.pending.append(acknowledge)
             desk.events += len(batch)
-            if desk.events >= self._settings.flush_events or desk.observer.pending_bytes >= REJECTED_BYTES:
+            if (
+                desk.events >= self._settings.flush_events
+                or desk.observer.pending_bytes >= REJECTED_BYTES
+                or len(desk.observer.replaced) >= CORRECTED
+            ):
                 await self.flush(desk)
 
     async def flush_when_due(self) -> None:
@@ -69,6 +85,9 @@ class Observation:
     async def flush(self, desk: Desk) -> None:
         """Write everything folded so far in one transaction, then acknowledge its batches."""
         async with desk.flushing:
+            # More may be corrected while these are read.
+            while replaced := desk.observer.replaced:
+                desk.observer.take_out(replaced, await self._records(desk.partition, replaced))
             pending, desk.pending, desk.events = desk.pending, [], 0
             if pending and await desk.owned.write(desk.observer.drain()):
                 for acknowledge in pending:
@@ -77,4 +96,4 @@ class Observation:
     def _begin(self, partition: int, owned: Owned) -> Desk:
         observer = Observer(partition, self._settings, self._decoder)
         observer.load(owned.tables)
-        return Desk(owned, observer)
+        return Desk(owned, partition, observer)

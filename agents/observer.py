@@ -12,14 +12,17 @@ import xxhash
 from numpy.typing import NDArray
 
 from agents.accept import accept, import_id_of
+from agents.caps import Caps
 from agents.columns import Columns, to_columns
 from agents.context_index import ContextIndex
+from agents.corrections import Corrections
 from agents.decode import EventDecoder, Rejection
 from agents.dedupe import SeenRuns, Verdict
 from agents.flush import Flush, Record
 from agents.live_cells import LiveCells
 from agents.live_grams import LiveGrams
 from agents.outcome_events import source_header
+from agents.reject_limit import RejectLimit, Spans
 from agents.rejects import reject_record
 from agents.tallies import Tallies, Tally
 from analytics.partitions import partition_of
@@ -29,6 +32,7 @@ from models.errors import StackError
 from models.events import RunEvent
 from models.settings import Settings
 from models.topics import CELLS_TABLE, DEDUPE_TABLE, GRAMS_TABLE, IMPORTS_TABLE, OUTCOMES, REJECTED, RUNS, STATS, TABLES
+from models.versions import Versioned
 
 CUT = "cut"
 BARRIER = "barrier"
@@ -44,15 +48,30 @@ _REVISION = attrgetter("revision")
 _EXPERIMENT = attrgetter("experiment_id")
 
 EXPERIMENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-OUTCOME_VERDICTS = frozenset({Verdict.NEW, Verdict.CORRECTION})
+COUNTED = frozenset({Verdict.NEW, Verdict.CORRECTION})
 
 
-class Cut(msgspec.Struct, frozen=True):
-    """How far a source partition has been folded: every event below `offset` is in, none at or above."""
+class Cut(Versioned, frozen=True):
+    """How far a source partition has been folded: every event below `offset` is in, none at or above.
+
+    `recent` is what the limit on dead letters knows of the last records.
+    """
 
     offset: int
     settings_hash: str
-    schema_version: int = 1
+    recent: Spans = ()
+
+
+def read_cut(value: bytes) -> Cut:
+    """Read a cut.
+
+    Raises:
+        StackError: It is none, or one of a newer version.
+    """
+    try:
+        return msgspec.json.decode(value, type=Cut)
+    except msgspec.MsgspecError as error:
+        raise StackError(f"a cut of the tables cannot be read: {error}") from None
 
 
 @dataclass(slots=True)
@@ -62,6 +81,8 @@ class Counts:
     accepted: int = 0
     duplicate: int = 0
     corrected: int = 0
+    out_of_reach: int = 0
+    """Corrected runs that count as they were, because the topic no longer has what was to be taken out."""
     rejected: int = 0
     replayed: int = 0
     misplaced: int = 0
@@ -71,7 +92,8 @@ class Observer:
     """The running statistics of one source partition.
 
     `observe` folds a batch in memory; `drain` hands over what changed as one flush, which the caller writes as one
-    transaction. Events below the stored cut are skipped, so a replay changes nothing.
+    transaction. Events below the stored cut are skipped, so a replay changes nothing. Between the two the records at
+    the offsets in `replaced` are given to `take_out`: what the corrected runs were before.
     """
 
     def __init__(self, partition: int, settings: Settings, decoder: EventDecoder) -> None:
@@ -86,6 +108,9 @@ class Observer:
         self._grams = LiveGrams(partition, self._contexts, settings.bucket_seconds, settings.buckets_kept)
         self._seen = SeenRuns(partition, settings.dedupe_runs)
         self._tallies = Tallies(partition)
+        self._corrections = Corrections(decoder)
+        self._caps = Caps(partition)
+        self._limit = RejectLimit(partition, settings.reject_share, settings.reject_window)
         self._waiting: list[tuple[Columns, NDArray[np.int64]]] = []
         self._runs_waiting = 0
         self._records: list[Record] = []
@@ -95,6 +120,21 @@ class Observer:
     def next_offset(self) -> int:
         """The first offset that has not been folded."""
         return self._next_offset
+
+    @property
+    def contexts(self) -> int:
+        """How many contexts the partition has met."""
+        return len(self._contexts.ids)
+
+    @property
+    def runs_remembered(self) -> int:
+        """How many runs a repeat would be recognised of."""
+        return len(self._seen)
+
+    @property
+    def replaced(self) -> list[int]:
+        """The offsets of the records that must be taken out before the next drain, ascending."""
+        return self._corrections.offsets
 
     def load(self, tables: Mapping[str, Mapping[bytes, bytes]]) -> None:
         """Take up stored state.
@@ -106,13 +146,14 @@ class Observer:
         stored = cells.pop(self._cut_key, None)
         if stored is None:
             return
-        cut = msgspec.json.decode(stored, type=Cut)
+        cut = read_cut(stored)
         if cut.settings_hash != self._settings.validation_hash:
             raise StackError(
                 f"the tables were built under other settings (hash {cut.settings_hash}, now "
                 f"{self._settings.validation_hash}): start with the settings that built them"
             )
         self._next_offset = cut.offset
+        self._limit.restore(cut.recent)
         # A run without any dimension has no cell, but every run has a Gram: so the cap counts the same contexts again.
         self._contexts.restore(dict.fromkeys(GramKey.decode(key).context for key in tables[GRAMS_TABLE]))
         self._cells.load(list(cells.items()))
@@ -142,6 +183,51 @@ class Observer:
         if self._runs_waiting >= GATHERED:
             self._fold()
 
+    def take_out(self, offsets: Sequence[int], originals: Batch) -> None:
+        """Take out what corrected runs were before.
+
+        Args:
+            offsets: What `replaced` gave.
+            originals: The records there, as far as the topic has them. A run whose record is missing goes on counting
+                as it was.
+        """
+        self._fold()
+        outgoing = self._corrections.settle(offsets, originals)
+        for run, offset in outgoing.kept.items():
+            self._seen.keep(run, offset)
+        self.counts.out_of_reach += len(outgoing.kept)
+        if outgoing.events:
+            columns = to_columns(outgoing.events, np.array(outgoing.completed), self._settings)
+            contexts = self._contexts.codes(columns.keys, len(columns))
+            self._cells.fold(columns, contexts, out=True)
+            self._grams.unfold(columns, contexts)
+
+    def restate(
+        self,
+        events: Sequence[RunEvent],
+        completed: NDArray[np.float64],
+        contents: Sequence[int],
+        offsets: Sequence[int],
+    ) -> None:
+        """Count runs as the archive has them, each once, in an observer without stored state.
+
+        Args:
+            events: The newest revision of each run.
+            completed: When each was completed, in seconds since the epoch.
+            contents: xxh64 of each run's record.
+            offsets: Its offset; ascending.
+        """
+        if not events:
+            return
+        ids = [hash64(event.agent_run_id.encode()) for event in events]
+        self._seen.judge(ids, contents, offsets, [event.revision for event in events])
+        self._gather(events, completed)
+        self._fold()
+
+    def go_on_at(self, offset: int) -> None:
+        """Say that every event below an offset has been restated."""
+        self._next_offset = offset
+
     def _fold(self) -> None:
         """Fold the runs that wait."""
         if not self._waiting:
@@ -161,30 +247,44 @@ class Observer:
             self._republish(batch, index, partition)
         events, indices, completed = accepted.events, accepted.indices, accepted.completed
         runs = batch if len(indices) == len(batch) else batch.take(indices)
-        verdicts = self._seen.judge(
+        judged = self._seen.judge(
             accepted.id_hashes,
             list(map(hash64, runs.values)),  # type: ignore[arg-type]  # a record without a value is rejected
             runs.offsets,
             list(map(_REVISION, events)),
         )
+        verdicts = judged.verdicts
+        for place, offset in judged.replaced.items():
+            self._corrections.add(accepted.id_hashes[place], offset, events[place], float(completed[place]))
         self._tally(batch, indices, verdicts.tolist(), accepted.rejections)
         if any(map(_EXPERIMENT, events)):
             self._pass_on_outcomes(runs, events, verdicts.tolist())
         if verdicts.any():
-            new = np.flatnonzero(verdicts == Verdict.NEW).tolist()
-            events, completed = [events[index] for index in new], completed[new]
+            counted = np.flatnonzero((verdicts == Verdict.NEW) | (verdicts == Verdict.CORRECTION)).tolist()
+            events, completed = [events[index] for index in counted], completed[counted]
         if events:
-            columns = to_columns(events, completed, self._settings)
-            contexts = self._contexts.codes(columns.keys, len(columns))
-            self._waiting.append((replace(columns, keys={}), contexts))
-            self._runs_waiting += len(columns)
+            self._gather(events, completed)
+
+    def _gather(self, events: Sequence[RunEvent], completed: NDArray[np.float64]) -> None:
+        """Keep the columns of runs that count for the next fold."""
+        columns = to_columns(events, completed, self._settings)
+        contexts = self._contexts.codes(columns.keys, len(columns))
+        self._waiting.append((replace(columns, keys={}), contexts))
+        self._runs_waiting += len(columns)
 
     def drain(self) -> Flush:
-        """Take everything that changed since the last drain."""
+        """Take everything that changed since the last drain, once nothing is left to be taken out.
+
+        Raises:
+            StackError: Too many records are rejected (setting reject_share): nothing further may be written.
+        """
+        self._limit.check()
+        self._caps.tell([*self._contexts.full, *self._cells.full, *self._tallies.full])
+        assert not self._corrections
         self._fold()
         cells = self._cells.drain(self._next_offset)
         grams = self._grams.table.drain(self._next_offset)
-        cut = msgspec.json.encode(Cut(self._next_offset, self._settings.validation_hash))
+        cut = msgspec.json.encode(Cut(self._next_offset, self._settings.validation_hash, recent=self._limit.spans))
         tallies = self._tallies.drain()
         records = self._records
         self._records, self.pending_bytes = [], 0
@@ -230,7 +330,7 @@ class Observer:
         """Send runs that name an experiment, first events and corrections alike, to the experiment's partition."""
         for place, (event, verdict) in enumerate(zip(events, verdicts, strict=True)):
             experiment = event.experiment_id
-            if verdict not in OUTCOME_VERDICTS or experiment is None or not EXPERIMENT_ID.fullmatch(experiment):
+            if verdict not in COUNTED or experiment is None or not EXPERIMENT_ID.fullmatch(experiment):
                 continue
             key = f"{experiment}|{event.agent_run_id}".encode()
             partition = partition_of(experiment.encode(), self._settings.partitions)
@@ -246,6 +346,7 @@ class Observer:
         self.counts.duplicate += counted[Verdict.DUPLICATE] + counted[Verdict.SUPERSEDED]
         self.counts.corrected += counted[Verdict.CORRECTION]
         self.counts.rejected += len(rejections)
+        self._limit.count(len(batch), rejections)
         if not any(batch.headers):
             return
         ids = [import_id_of(headers) for headers in batch.headers]

@@ -1,7 +1,7 @@
 """Refit laws from the snapshots of cells on one partition of scaling.stats."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from agents.bucketed import ContextGrams, with_buckets
 from agents.fitting import fitting_of
-from agents.moment_table import decode_rows
-from agents.observer import BARRIER, Cut
+from agents.moment_table import decode_rows, is_empty
+from agents.observer import BARRIER, Cut, read_cut
 from analytics.cells import Cells, law_cells, law_variables
 from analytics.laws import fit_law
 from analytics.moments import unpack
@@ -27,11 +27,12 @@ from models.dimensions import (
     Outcome,
     Variable,
 )
-from models.laws import Drift, Law, Published
+from models.laws import Drift, Law, Published, law_id
 from models.settings import Settings
 
 Slot = tuple[Dimension, Basis]
 Snapshot = list["Shot"]
+TIER = "live"
 CELL_PREFIX = b"cell|"
 GRAM_PREFIX = b"gram|"
 BARRIER_PREFIX = f"{BARRIER}|".encode()
@@ -65,6 +66,7 @@ class Refitter:
         self._newest = 0
         self._cuts: dict[int, int] = {}
         self._dirty: set[tuple[str, Dimension]] = set()
+        self._withdrawn: set[str] = set()
 
     @property
     def lineage(self) -> dict[int, int]:
@@ -86,7 +88,7 @@ class Refitter:
         if key.startswith((CELL_PREFIX, GRAM_PREFIX)):
             self._staged[int(key.split(b"|", 2)[1])][key] = value
         elif key.startswith(BARRIER_PREFIX) and value is not None:
-            self._apply(int(key[len(BARRIER_PREFIX) :]), msgspec.json.decode(value, type=Cut))
+            self._apply(int(key[len(BARRIER_PREFIX) :]), read_cut(value))
 
     def snapshot(self) -> Snapshot:
         """Take what must be refitted; it does not change while a fit runs beside the event loop."""
@@ -123,7 +125,26 @@ class Refitter:
                 grams = ContextGrams.read(shot.grams)
                 fitted = with_buckets(fitted, grams, self._settings, self._newest, self._drifts)
             laws += fitted
+        self._withdrawn.difference_update(law.law_id for law in laws)
         return [self._numbered(law) for law in laws]
+
+    def withdrawn(self, snapshot: Snapshot, laws: Sequence[Law]) -> list[str]:
+        """Name the published laws that a snapshot has no runs for any more, once: corrections took them all away.
+
+        Args:
+            snapshot: What has just been fitted.
+            laws: What came of it.
+        """
+        there = {law.law_id for law in laws} | self._withdrawn
+        gone = [
+            name
+            for shot in snapshot
+            for dimension in shot.cells
+            for outcome in LIVE_OUTCOMES
+            if (name := law_id(shot.context, dimension, outcome, TIER)) not in there and name in self._versions
+        ]
+        self._withdrawn.update(gone)
+        return gone
 
     def _fit(
         self,
@@ -180,7 +201,7 @@ class Refitter:
         cells = slots.setdefault((key.dimension, key.basis), {})
         if cells.get(key) == value:
             return
-        if value is None:
+        if value is None or is_empty(value):
             cells.pop(key, None)
         else:
             cells[key] = value
@@ -189,11 +210,11 @@ class Refitter:
     def _apply_gram(self, key: GramKey, value: bytes | None) -> None:
         """Take a Gram; the cells that change with it say which laws to refit."""
         grams = self._grams.setdefault(key.context, {})
-        if value is None:
+        self._newest = max(self._newest, 0 if value is None else key.bucket or 0)
+        if value is None or is_empty(value):
             grams.pop(key, None)
         else:
             grams[key] = value
-            self._newest = max(self._newest, key.bucket or 0)
 
 
 def choose_basis(

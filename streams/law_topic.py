@@ -14,8 +14,10 @@ from models.topics import LAWS
 encode = msgspec.json.Encoder().encode
 
 
-async def publish_laws(producer: AIOKafkaProducer, laws: Iterable[LawRecord], fenced: str) -> None:
-    """Publish laws in one transaction, each under its id.
+async def publish_laws(
+    producer: AIOKafkaProducer, laws: Iterable[LawRecord], fenced: str, *, withdrawn: Iterable[str] = ()
+) -> None:
+    """Publish laws in one transaction, each under its id, and a tombstone for each law that is withdrawn.
 
     Raises:
         Fenced: A newer producer has the transactional id; `fenced` is its message.
@@ -26,6 +28,8 @@ async def publish_laws(producer: AIOKafkaProducer, laws: Iterable[LawRecord], fe
             for law in laws:
                 # One by one: what was sent before a failure is waited for.
                 sent.append(await producer.send(LAWS, encode(law), law.law_id.encode(), partition=0))  # noqa: PERF401
+            for name in withdrawn:
+                sent.append(await producer.send(LAWS, None, name.encode(), partition=0))  # noqa: PERF401 - as above
             await asyncio.gather(*sent)
     except (ProducerFenced, InvalidProducerEpoch):
         # Every record that was under way has failed for the same reason, which is told once.

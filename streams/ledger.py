@@ -7,8 +7,9 @@ moved on is fenced by the transactional id and can overwrite nothing.
 """
 
 import asyncio
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -19,6 +20,7 @@ from agents.flush import Flush
 from models.errors import Fenced
 from models.settings import Settings
 from models.topics import STATS_APP, STATS_CHANGELOGS
+from streams.kafka_security import connection
 
 BATCH_BYTES = 768 * 1024
 PATIENCE_MS = 120_000
@@ -30,11 +32,25 @@ Tables = dict[str, dict[bytes, bytes]]
 Entry = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
 """Key, value and headers of a record to send."""
 
+Written = Callable[[Flush, float], None]
+"""Told of each flush that was written, and how many seconds that took."""
+
+
+def untold(_flush: Flush, _seconds: float) -> None:
+    """Keep it for oneself."""
+
 
 class OwnedPartition:
     """One source partition that this worker owns: its stored tables and the only producer that may change them."""
 
-    def __init__(self, partition: int, producer: AIOKafkaProducer, app: str, changelogs: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        partition: int,
+        producer: AIOKafkaProducer,
+        app: str,
+        changelogs: Mapping[str, str],
+        written: Written = untold,
+    ) -> None:
         self.tables: Tables = {table: {} for table in changelogs}
         self.restored: dict[str, int] = {}
         self._app = app
@@ -43,6 +59,7 @@ class OwnedPartition:
         self._closed = False
         self._producer = producer
         self._writing = asyncio.Lock()
+        self._written = written
 
     async def write(self, flush: Flush) -> bool:
         """Write a flush, all or nothing, and then show it in the tables.
@@ -56,6 +73,7 @@ class OwnedPartition:
         async with self._writing:
             if self._closed:
                 return False
+            began = time.monotonic()
             try:
                 async with self._producer.transaction():
                     await self._send(flush)
@@ -70,6 +88,7 @@ class OwnedPartition:
                 ) from None
             for name, changes in flush.tables.items():
                 _apply(self.tables[name], changes.items())
+            self._written(flush, time.monotonic() - began)
             return True
 
     async def close(self) -> None:
@@ -109,14 +128,20 @@ class Ledger:
         settings: Where Kafka is.
         app: Names the transactional ids: one owner for each partition of an app.
         changelogs: The topic behind each table.
+        written: Told of each flush that was written.
     """
 
     def __init__(
-        self, settings: Settings, app: str = STATS_APP, changelogs: Mapping[str, str] = STATS_CHANGELOGS
+        self,
+        settings: Settings,
+        app: str = STATS_APP,
+        changelogs: Mapping[str, str] = STATS_CHANGELOGS,
+        written: Written = untold,
     ) -> None:
         self._settings = settings
         self._app = app
         self._changelogs = changelogs
+        self._written = written
         self._held: dict[int, OwnedPartition] = {}
         self._owned: Mapping[int, OwnedPartition] = {}
         self._generation: int | None = None
@@ -138,7 +163,7 @@ class Ledger:
                 return
             await self.release()
             wanted = sorted(partitions)
-            held = dict(zip(wanted, await asyncio.gather(*map(self._fence, wanted)), strict=True))
+            held = dict(zip(wanted, await asyncio.gather(*map(self.fence, wanted)), strict=True))
             self._held = held
             await self._restore(held)
             # A release during the restore took them away again.
@@ -152,9 +177,10 @@ class Ledger:
             log.info("partitions released", partitions=sorted(held))
         await asyncio.gather(*(partition.close() for partition in held.values()), return_exceptions=True)
 
-    async def _fence(self, partition: int) -> OwnedPartition:
+    async def fence(self, partition: int) -> OwnedPartition:
+        """Become the owner of a partition: from now on no earlier one can write. Its tables are not read yet."""
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._settings.kafka,
+            **connection(self._settings),
             transactional_id=f"{self._app}-{partition}",
             max_batch_size=BATCH_BYTES,
             max_request_size=self._settings.max_event_bytes + BATCH_BYTES,
@@ -162,7 +188,7 @@ class Ledger:
             transaction_timeout_ms=PATIENCE_MS,
         )
         await producer.start()
-        return OwnedPartition(partition, producer, self._app, self._changelogs)
+        return OwnedPartition(partition, producer, self._app, self._changelogs, self._written)
 
     async def _restore(self, held: Mapping[int, OwnedPartition]) -> None:
         if not held:
@@ -172,31 +198,52 @@ class Ledger:
             for number, owned in held.items()
             for name, topic in self._changelogs.items()
         }
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._settings.kafka,
-            isolation_level="read_committed",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            max_partition_fetch_bytes=self._settings.fetch_bytes,
-        )
-        await consumer.start()
-        try:
-            consumer.assign(list(tables))
-            await consumer.seek_to_beginning()
-            ends = await consumer.end_offsets(list(tables))
-            for (topic, number), end in ends.items():
-                held[number].restored[topic] = end - 1
-            behind = {partition for partition, end in ends.items() if end > 0}
-            records = 0
-            while behind:
-                fetched = await consumer.getmany(*behind, timeout_ms=200, max_records=RESTORE_RECORDS)
-                for partition, found in fetched.items():
-                    records += len(found)
-                    _apply(tables[partition], ((record.key, record.value) for record in found))
-                behind = {partition for partition in behind if await consumer.position(partition) < ends[partition]}
-        finally:
-            await consumer.stop()
-        log.info("tables restored", partitions=sorted(held), records=records)
+        for (topic, number), end in (await read_changelogs(self._settings, tables)).items():
+            held[number].restored[topic] = end - 1
+
+
+async def read_changelogs(
+    settings: Settings,
+    tables: Mapping[TopicPartition, dict[bytes, bytes]],
+    begin: Mapping[TopicPartition, int] | None = None,
+) -> dict[TopicPartition, int]:
+    """Bring tables up to the end of their changelogs, as of now and of whole flushes.
+
+    Args:
+        settings: Where Kafka is.
+        tables: The table of each changelog partition; it is changed in place.
+        begin: Where to begin, an earlier answer of this function for the same tables; absent: at the beginning.
+
+    Returns:
+        The offsets up to which the tables have been read.
+    """
+    known = begin or {}
+    consumer = AIOKafkaConsumer(
+        **connection(settings),
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=settings.fetch_bytes,
+    )
+    await consumer.start()
+    try:
+        consumer.assign(list(tables))
+        await consumer.seek_to_beginning()
+        for partition, offset in known.items():
+            consumer.seek(partition, offset)
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(list(tables))
+        behind = {partition for partition, end in ends.items() if end > known.get(partition, 0)}
+        records = 0
+        while behind:
+            fetched = await consumer.getmany(*behind, timeout_ms=200, max_records=RESTORE_RECORDS)
+            for partition, found in fetched.items():
+                records += len(found)
+                _apply(tables[partition], ((record.key, record.value) for record in found))
+            behind = {partition for partition in behind if await consumer.position(partition) < ends[partition]}
+    finally:
+        await consumer.stop()
+    log.info("tables restored", partitions=sorted({place.partition for place in tables}), records=records)
+    return ends
 
 
 def _apply(table: dict[bytes, bytes], changes: Iterable[tuple[bytes, bytes | None]]) -> None:

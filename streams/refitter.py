@@ -5,16 +5,22 @@ import time
 from collections.abc import Iterable
 
 import msgspec
+import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError
 
 from agents.refit import Refitter
 from models.joint_laws import is_joint
 from models.laws import Drift
+from models.metrics import LAWS_PUBLISHED, REFIT_SECONDS, STATS_WORKER
 from models.settings import Settings
 from models.topics import LAWS, STATS
 from streams.kafka_clients import read_compacted
+from streams.kafka_security import connection
 from streams.law_topic import publish_laws
+from streams.vitals import Vitals
+
+log = structlog.get_logger(__name__)
 
 GROUP = "scaling-refit"
 TAKEN_OVER = "another worker refits this partition of scaling.stats now: this worker stops"
@@ -34,6 +40,7 @@ class Share:
         self.refitter = Refitter(settings, versions={})
         self.producer: AIOKafkaProducer | None = None
         self.end: int | None = None
+        self.read = False
         self.publishing = asyncio.Lock()
 
 
@@ -44,8 +51,11 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
     and publishes only once it has caught up with their ends.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, vitals: Vitals | None = None) -> None:
         self._settings = settings
+        self._vitals = vitals or Vitals(STATS_WORKER)
+        self._vitals.ready_unless(self._waits)
+        self._assigned = False
         self._shares: dict[TopicPartition, Share] = {}
         self._consumer: AIOKafkaConsumer = None
         self._stopping = asyncio.Event()
@@ -60,7 +70,7 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
         """
         settings = self._settings
         consumer = self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.kafka,
+            **connection(settings),
             group_id=GROUP,
             group_instance_id=f"{settings.instance_id}-refit" if settings.instance_id else None,
             isolation_level="read_committed",
@@ -106,6 +116,7 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Start the assigned partitions from their beginning: without commits, that is where the group starts."""
         partitions = list(assigned)
+        self._assigned = True
         if not partitions:
             return
         # Records arrive while this waits for Kafka: whatever takes them must be there before the first wait.
@@ -120,13 +131,26 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _refit(self) -> None:
         for partition, share in list(self._shares.items()):
-            if share.end is None or not share.refitter.dirty or not await self._caught_up(partition, share.end):
+            if share.end is None or not await self._caught_up(partition, share.end):
                 continue
+            share.read = True
+            if not share.refitter.dirty:
+                continue
+            began = time.monotonic()
             snapshot = share.refitter.snapshot()
             laws = await asyncio.to_thread(share.refitter.fit, snapshot)
+            self._vitals.observe(REFIT_SECONDS, time.monotonic() - began)
             async with share.publishing:
                 if share.producer is not None and self._shares.get(partition) is share:
-                    await publish_laws(share.producer, laws, TAKEN_OVER)
+                    gone = share.refitter.withdrawn(snapshot, laws)
+                    await publish_laws(share.producer, laws, TAKEN_OVER, withdrawn=gone)
+                    self._vitals.count(LAWS_PUBLISHED, len(laws))
+
+    def _waits(self) -> str | None:
+        if not self._assigned:
+            return f"the partitions of {STATS} are not shared out yet"
+        behind = sorted(partition.partition for partition, share in self._shares.items() if not share.read)
+        return f"the refitter still reads {STATS}, partitions {behind}" if behind else None
 
     async def _caught_up(self, partition: TopicPartition, end: int) -> bool:
         try:
@@ -136,7 +160,7 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _fence(self, partition: TopicPartition) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._settings.kafka,
+            **connection(self._settings),
             transactional_id=f"{GROUP}-{partition.partition}",
             linger_ms=5,
             max_batch_size=256 * 1024,
@@ -158,10 +182,15 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
         """Read each law's newest version, and its drift."""
         published: dict[str, tuple[int, Drift | None]] = {}
         async for record in read_compacted(self._settings, LAWS):
-            if record.value is not None and not is_joint(record.key.decode()):
+            try:
+                if record.value is None or is_joint((record.key or b"").decode()):
+                    continue
                 law = msgspec.json.decode(record.value, type=LawVersion)
-                if law.version >= published.get(law.law_id, (0, None))[0]:
-                    published[law.law_id] = law.version, law.drift
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                log.warning("law_unreadable", partition=record.partition, offset=record.offset, reason=str(error))
+                continue
+            if law.version >= published.get(law.law_id, (0, None))[0]:
+                published[law.law_id] = law.version, law.drift
         return published
 
 

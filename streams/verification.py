@@ -31,12 +31,6 @@ POLL_SECONDS = 0.25
 NAMED = 20
 """Corrected runs that are named; all are counted."""
 
-THEN = {
-    "live": "argMinIf(content_hash, offset, below)",
-    "audited": "argMaxIf(content_hash, (revision, offset), below)",
-}
-"""What a tier saw of a run: the live one its first event, the audited one its newest below the cut."""
-
 X: Mapping[Slot, str] = {
     (Dimension.AGENT_COUNT, Basis.REALISED): "toFloat64(agent_count)",
     (Dimension.ITERATIONS, Basis.DOSE): "toFloat64(max_iterations)",
@@ -182,7 +176,7 @@ def _corrected(settings: Settings, law: Law, cut: Cut) -> tuple[list[str], int]:
     condition, parameters = context_condition(law.context)
     _, cut_parameters = below_condition(cut)
     sql = files("streams").joinpath("sql", "corrections.sql").read_text(encoding="utf-8")
-    sql = sql.replace("{then}", THEN[law.tier]).replace("{condition}", condition)
+    sql = sql.replace("{condition}", condition)
     found = query(settings, sql, parameters=parameters | cut_parameters, seconds=SECONDS, rows=MOST_ROWS).rows
     inside = [str(run) for run, _, _, here in found if here]
     return inside, len(found) - len(inside)

@@ -19,7 +19,7 @@ def judged(seen: SeenRuns, events: Sequence[Event], first_offset: int = 0) -> li
     """Judge events as one batch."""
     ids, contents, revisions = ([event[place] for event in events] for place in range(3))
     offsets = list(range(first_offset, first_offset + len(events)))
-    return [Verdict(verdict) for verdict in seen.judge(ids, contents, offsets, revisions).tolist()]
+    return [Verdict(verdict) for verdict in seen.judge(ids, contents, offsets, revisions).verdicts.tolist()]
 
 
 def expected(events: Sequence[Event]) -> list[Verdict]:
@@ -94,6 +94,20 @@ def test_a_correction_is_remembered_in_the_block_of_its_run() -> None:
     ]
 
 
+def test_a_correction_names_the_record_that_counted_until_then() -> None:
+    """In a batch, over batches and after a reload; and the record before it where that had to stay."""
+    seen = SeenRuns(0, 3 * BLOCK)
+    judged_now = seen.judge([5, 6, 5, 5], [0, 0, 1, 0], [10, 11, 12, 13], [0, 0, 1, 0])
+    assert (judged_now.verdicts.tolist(), judged_now.replaced) == ([0, 0, 2, 3], {2: 10})
+    again = SeenRuns(0, 3 * BLOCK)
+    again.load(list(stored(seen, {}).items()))
+    assert again.judge([6, 5], [0, 2], [20, 21], [1, 1]).replaced == {0: 11, 1: 12}
+    again.keep(5, 12)
+    again.keep(7, 1)
+    assert list(again.drain()) == [b"0|000000000000"]
+    assert again.judge([5], [3], [30], [1]).replaced == {0: 12}
+
+
 def test_at_least_the_last_runs_are_remembered_and_the_oldest_are_evicted_in_whole_blocks() -> None:
     """After a capacity of runs and more the newest `capacity` are known, the oldest block is a tombstone."""
     capacity = 2 * BLOCK
@@ -124,7 +138,7 @@ def test_a_run_that_was_evicted_and_came_back_survives_the_eviction_of_its_new_n
 
 def test_a_block_of_another_version_is_refused() -> None:
     """Entries are never read from bytes of another layout."""
-    with pytest.raises(StackError, match="another schema version"):
+    with pytest.raises(StackError, match="schema_version 2 and this program reads 1 to 1"):
         SeenRuns(0, 10).load([(b"0|000000000000", b"\x02" + bytes(32))])
 
 
@@ -136,4 +150,4 @@ def test_ids_use_all_64_bits() -> None:
     again = SeenRuns(0, 10)
     again.load(list(stored(seen, {}).items()))
     assert judged(again, [(top, top, 0)]) == [Verdict.DUPLICATE]
-    assert again.judge([], [], [], []).dtype == np.int8
+    assert again.judge([], [], [], []).verdicts.dtype == np.int8

@@ -3,13 +3,16 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pytest
 
 from agents.flush import Flush
+from agents.moment_table import decode_rows
 from agents.observe import Acknowledge, Observation
 from models.batches import Batch
+from models.cells import CellKey
 from models.settings import Settings, load_settings
 from models.topics import CELLS_TABLE, TABLES
 
@@ -53,9 +56,14 @@ def batch_at(offset: int, partition: int = 0, run: str = "") -> Batch:
     return Batch("scaling.runs", partition, [offset], [1_750_000_000_000], [None], [value], [()])
 
 
+async def no_records(partition: int, offsets: Sequence[int]) -> Batch:
+    """Read nothing again: no run is corrected."""
+    raise AssertionError(f"records {offsets} of partition {partition}")
+
+
 def observing(settings: Settings, *owned: Memory) -> Observation:
     """Make an observation of partitions 0, 1, and so on."""
-    return Observation(settings, lambda: dict(enumerate(owned)))
+    return Observation(settings, lambda: dict(enumerate(owned)), no_records)
 
 
 async def test_a_batch_is_acknowledged_only_after_its_flush_was_written() -> None:
@@ -123,7 +131,7 @@ async def test_batches_of_a_partition_that_is_not_owned_are_left_alone() -> None
     """They are neither folded nor acknowledged, and its state is let go."""
     acknowledged: list[int] = []
     owned = {0: Memory()}
-    observation = Observation(ONE, lambda: owned)
+    observation = Observation(ONE, lambda: owned, no_records)
     await given_to(observation, acknowledged, 0)
     assert list(observation.desks) == [0]
     owned.clear()
@@ -136,7 +144,7 @@ async def test_a_partition_that_comes_back_starts_from_its_stored_tables() -> No
     acknowledged: list[int] = []
     first = Memory()
     owned = {0: first}
-    observation = Observation(ONE, lambda: owned)
+    observation = Observation(ONE, lambda: owned, no_records)
     await given_to(observation, acknowledged, 0, 1)
     await asyncio.sleep(0.02)
     await observation.flush_when_due()
@@ -176,6 +184,40 @@ async def test_what_comes_during_a_write_waits_for_the_next() -> None:
     assert [flush.offset for flush in memory.flushes] == [1, 2]
 
 
+async def test_what_a_corrected_run_was_is_read_again_before_the_flush() -> None:
+    """The flush waits for the records that corrections replace, also for those that come while it reads."""
+    log = {0: batch_at(0, run="a"), 1: batch_at(1, run="b"), 2: batch_at(2, run="a"), 3: batch_at(3, run="b")}
+    for offset in (2, 3):
+        value = json.dumps({"agent_run_id": "ab"[offset - 2], "agent_count": 2, "revision": 1}).encode()
+        log[offset] = replace(log[offset], values=[value])
+    asked: list[tuple[int, Sequence[int]]] = []
+    acknowledged: list[int] = []
+
+    async def observe(*places: int) -> None:
+        async def batches() -> AsyncIterator[tuple[Batch, Acknowledge]]:
+            for place in places:
+                yield log[place], partial(acknowledged.append, place)
+
+        await observation.observe(batches())
+
+    async def read(partition: int, offsets: Sequence[int]) -> Batch:
+        asked.append((partition, offsets))
+        if len(asked) == 1:
+            await observe(3)
+        return log[offsets[0]]
+
+    memory = Memory()
+    observation = Observation(ONE, lambda: {0: memory}, read)
+    await observe(0, 1, 2)
+    await observation.flush(observation.desks[0])
+    assert asked == [(0, [0]), (0, [1])]
+    assert [flush.offset for flush in memory.flushes] == [4]
+    assert len(acknowledged) == 4
+    cells = {key: value for key, value in written(memory, CELLS_TABLE).items() if key.startswith(b"0|global|agent")}
+    runs = {CellKey.decode(key).value: decode_rows([value], 8)[2][0][0] for key, value in cells.items()}
+    assert runs == {"1": 0, "2": 2}
+
+
 def written(memory: Memory, table: str) -> dict[bytes, bytes]:
     """Give what a partition has stored in a table."""
     stored: dict[bytes, bytes] = {}
@@ -188,7 +230,7 @@ def written(memory: Memory, table: str) -> dict[bytes, bytes]:
 async def test_the_state_of_a_lost_partition_is_dropped() -> None:
     """A partition that went to another worker keeps no memory here, also when no batch of it comes again."""
     owned = {0: Memory(), 1: Memory()}
-    observation = Observation(ONE, lambda: owned)
+    observation = Observation(ONE, lambda: owned, no_records)
     await given_to(observation, [], 0)
     await given_to(observation, [], 0, partition=1)
     assert sorted(observation.desks) == [0, 1]

@@ -98,9 +98,34 @@ def runs(seed: int, count: int) -> list[Event]:
     return events
 
 
-def stream_of(events: Sequence[Event], repeats: Sequence[tuple[int, int]], bad: Iterable[int]) -> Batch:
-    """Lay events out as one partition: some again later, some spoiled, offsets with gaps, every third an import."""
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A later record of the run at a place: it says something else, with a revision that may be higher or not."""
+
+    of: int
+    later: int
+    revision: int
+    seed: int
+
+
+CHANGES = st.lists(
+    st.builds(
+        Change, of=st.integers(0, 200), later=st.integers(0, 200), revision=st.integers(0, 2), seed=st.integers(0, 99)
+    ),
+    max_size=40,
+)
+
+
+def stream_of(
+    events: Sequence[Event], repeats: Sequence[tuple[int, int]], bad: Iterable[int], changes: Sequence[Change] = ()
+) -> Batch:
+    """Lay events out as one partition: some again later, some changed or spoiled, offsets with gaps, some imports."""
     values = [json.dumps(event).encode() for event in events]
+    for change in changes:
+        (other,) = runs(change.seed, 1)
+        source = change.of % len(values)
+        other |= {"agent_run_id": json.loads(values[source])["agent_run_id"], "revision": change.revision}
+        values.insert(source + 1 + change.later % (len(values) - source), json.dumps(other).encode())
     for place in bad:
         values.insert(place % (len(values) + 1), b'{"agent_run_id": "", "success": 3}')
     for first, later in repeats:
@@ -151,8 +176,22 @@ class Played:
         self.records.extend(flush.records)
 
 
-def play(stream: Batch, steps: Sequence[Step], configured: Settings = SETTINGS) -> Played:
-    """Let a worker that may crash at any step work through the stream; a last flush ends it."""
+def play(stream: Batch, steps: Sequence[Step], configured: Settings = SETTINGS, retained: int = 0) -> Played:
+    """Let a worker that may crash at any step work through the stream; a last flush ends it.
+
+    Args:
+        stream: All records of the partition.
+        steps: What happens on the way.
+        configured: The worker's settings.
+        retained: The first offset at which a record can be read again.
+    """
+
+    def drained() -> Flush:
+        replaced = observer.replaced
+        there = {offset for offset in replaced if offset >= retained}
+        observer.take_out(replaced, stream.take([at for at, offset in enumerate(stream.offsets) if offset in there]))
+        return observer.drain()
+
     played = Played({table: {} for table in TABLES}, [])
     observer = opened(played.tables, configured)
     at = 0
@@ -162,14 +201,14 @@ def play(stream: Batch, steps: Sequence[Step], configured: Settings = SETTINGS) 
             observer.observe(batch)
             at += len(batch)
         if step.then == "flush":
-            played.commit(observer.drain())
+            played.commit(drained())
         elif step.then == "crash":
             observer = opened(played.tables, configured)
             at = sum(offset < observer.next_offset for offset in stream.offsets)
         if step.then in {"crash", "again"}:
             at = max(0, at - step.rewind)
     observer.observe(stream)
-    played.commit(observer.drain())
+    played.commit(drained())
     return played
 
 
@@ -183,16 +222,32 @@ def opened(tables: Mapping[str, Mapping[bytes, bytes]], configured: Settings = S
 # --- the same tables, row by row --------------------------------------------------------------------------------------
 
 
-def first_of_each_run(stream: Batch) -> list[tuple[Event, float]]:
-    """List the valid events, the first of each run id, each with its time of completion."""
-    kept: dict[str, tuple[Event, float]] = {}
+def counted_of(stream: Batch) -> tuple[list[tuple[Event, float]], list[bool]]:
+    """List the events that counted at some time, each with its time of completion, and whether it counts in the end.
+
+    An event counts unless one of its run with a higher revision, or of the same revision with the same content, did.
+    """
+    counted: list[tuple[Event, float]] = []
+    newest: dict[str, int] = {}
     for value, stamp in zip(stream.values, stream.timestamps, strict=True):
         event = json.loads(value or b"")
         text = event.get("completed_at")
         completed = stamp / 1000 if text is None else datetime.fromisoformat(text).timestamp()
-        if event["agent_run_id"]:
-            kept.setdefault(event["agent_run_id"], (event, completed))
-    return list(kept.values())
+        before = newest.get(event["agent_run_id"])
+        known = None if before is None else counted[before][0]
+        revision = event.get("revision", 0)
+        if not event["agent_run_id"] or (known is not None and (known == event or known.get("revision", 0) > revision)):
+            continue
+        newest[event["agent_run_id"]] = len(counted)
+        counted.append((event, completed))
+    return counted, [place in newest.values() for place in range(len(counted))]
+
+
+def first_of_each_run(stream: Batch) -> list[tuple[Event, float]]:
+    """List the valid events of a stream without changes, each with its time of completion."""
+    counted, final = counted_of(stream)
+    assert all(final)
+    return counted
 
 
 def complexity_of(event: Event) -> float | None:
@@ -271,11 +326,15 @@ def quarter_octave(x: float) -> int:
     return index if Fraction(2) ** index <= fourth else index - 1
 
 
-def rows_of_cells(events: Sequence[tuple[Event, float]], cap: int) -> dict[bytes, list[list[float]]]:
-    """Sort raw rows into value cells."""
+def rows_of_cells(
+    events: Sequence[tuple[Event, float]], cap: int, final: Sequence[bool] | None = None
+) -> dict[bytes, list[list[float]]]:
+    """Sort raw rows into value cells: of all events, or of those that count in the end."""
     rows: defaultdict[bytes, list[list[float]]] = defaultdict(list)
     contexts = contexts_by_order((event for event, _ in events), cap)
-    for (event, _), own in zip(events, contexts, strict=True):
+    for (event, _), own, counts in zip(events, contexts, final or [True] * len(events), strict=True):
+        if not counts:
+            continue
         source, mask, row = group(event)
         for (dimension, basis), x in settings_of(event).items():
             if x is None:
@@ -292,12 +351,16 @@ def rows_of_cells(events: Sequence[tuple[Event, float]], cap: int) -> dict[bytes
     return dict(rows)
 
 
-def rows_of_grams(events: Sequence[tuple[Event, float]], cap: int) -> dict[bytes, list[list[float]]]:
-    """Sort raw rows into Grams, those of old buckets into history."""
+def rows_of_grams(
+    events: Sequence[tuple[Event, float]], cap: int, final: Sequence[bool] | None = None
+) -> dict[bytes, list[list[float]]]:
+    """Sort raw rows into Grams, those of old buckets into history: of all events, or of those that count in the end."""
     rows: defaultdict[bytes, list[list[float]]] = defaultdict(list)
     newest = max((int(completed // HOUR) for _, completed in events), default=0)
     contexts = contexts_by_order((event for event, _ in events), cap)
-    for (event, completed), own in zip(events, contexts, strict=True):
+    for (event, completed), own, counts in zip(events, contexts, final or [True] * len(events), strict=True):
+        if not counts:
+            continue
         source, mask, row = group(event)
         by_basis = settings_of(event)
         phi, presence = [], ""
@@ -338,6 +401,36 @@ def expect_moments(stored: Mapping[bytes, bytes], rows: Mapping[bytes, Sequence[
         full[np.triu_indices(variables)] = comoment[0]
         allowed = 1e-12 * np.outer(spread, spread)
         assert (np.abs(full - np.triu(products)) <= np.triu(allowed)).all(), key
+
+
+def expect_corrected(
+    stored: Mapping[bytes, bytes],
+    rows: Mapping[bytes, Sequence[Sequence[float]]],
+    ever: Mapping[bytes, Sequence[Sequence[float]]],
+) -> None:
+    """Compare stored moments with two passes over the rows that count, where others were in and were taken out.
+
+    Counts are exact, and co-moments within 1e-9 of the spread of all rows that ever were in. A cell whose rows are all
+    gone is there, and empty.
+    """
+    assert stored.keys() == ever.keys()
+    for key, all_of_them in ever.items():
+        was = np.array(all_of_them, dtype=np.longdouble)
+        _, _, (n, mean, comoment) = decode_rows([stored[key]], was.shape[1])
+        if key not in rows:
+            assert not n.any()
+            assert not mean.any()
+            assert not comoment.any()
+            continue
+        y = np.array(rows[key], dtype=np.longdouble)
+        away = y - y.mean(axis=0)
+        size = np.maximum(np.abs(was).max(axis=0), 1.0)
+        spread = np.sqrt(((was - was.mean(axis=0)) ** 2).sum(axis=0) + len(was) * (size / 1000) ** 2)
+        assert n[0] == len(y)
+        assert (np.abs(mean[0] - y.mean(axis=0)) <= 1e-12 * size).all(), key
+        full: Long = np.zeros((was.shape[1], was.shape[1]), dtype=np.longdouble)
+        full[np.triu_indices(was.shape[1])] = comoment[0]
+        assert (np.abs(full - np.triu(away.T @ away)) <= 1e-9 * np.outer(spread, spread)).all(), key
 
 
 def without(table: Mapping[bytes, bytes], key: bytes) -> dict[bytes, bytes]:
@@ -413,8 +506,86 @@ def test_which_model_sizes_have_cells_of_their_own_does_not_depend_on_batches() 
     assert sum(not key.binned for key in own) == 512
 
 
-def test_a_correction_keeps_the_first_contribution_and_is_counted() -> None:
-    """Newer content of a known run changes no cell; duplicates and corrections are told apart in the import's tally."""
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    count=st.integers(1, 60),
+    changes=CHANGES,
+    repeats=st.lists(st.tuples(st.integers(0, 200), st.integers(0, 200)), max_size=8),
+    bad=st.lists(st.integers(0, 200), max_size=2),
+    steps=STEPS,
+)
+def test_any_corrections_give_the_tables_of_the_newest_revisions(  # noqa: PLR0917 - one argument for each trouble
+    seed: int,
+    count: int,
+    changes: list[Change],
+    repeats: list[tuple[int, int]],
+    bad: list[int],
+    steps: list[Step],
+) -> None:
+    """Whatever is corrected, repeated, cut, crashed and replayed: each run counts as its newest revision says."""
+    stream = stream_of(runs(seed, count), repeats, bad, changes)
+    played, whole = play(stream, steps), play(stream, [])
+    counted, final = counted_of(stream)
+    expect_corrected(
+        without(played.tables[CELLS_TABLE], CUT_KEY), rows_of_cells(counted, 3, final), rows_of_cells(counted, 3)
+    )
+    expect_corrected(played.tables[GRAMS_TABLE], rows_of_grams(counted, 3, final), rows_of_grams(counted, 3))
+    assert played.tables[DEDUPE_TABLE] == whole.tables[DEDUPE_TABLE]
+    assert played.tables[IMPORTS_TABLE] == whole.tables[IMPORTS_TABLE]
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), changes=CHANGES, steps=STEPS, retained=st.integers(0, 200))
+def test_past_the_horizon_every_run_still_counts_once(
+    seed: int, changes: list[Change], steps: list[Step], retained: int
+) -> None:
+    """A run whose record cannot be read again counts as it was, also when it is corrected twice or in one flush."""
+    stream = stream_of(runs(seed, 40), [], [], changes)
+    played = play(stream, steps, retained=retained)
+    runs_in = sum(
+        decode_rows([value], KINDS["gram"])[2][0][0]
+        for name, value in played.tables[GRAMS_TABLE].items()
+        if GramKey.decode(name).context == GLOBAL
+    )
+    assert runs_in == 40
+
+
+def test_a_run_past_the_horizon_keeps_what_it_said_and_is_counted() -> None:
+    """Its first record goes on counting; what is corrected later is measured against that one, and named again."""
+    events = [
+        {"agent_run_id": "a", "agent_count": 2, "quality_score": quality, "revision": revision}
+        for revision, quality in enumerate((0.5, 0.9, 0.7))
+    ]
+    stream = stream_of([*events, {"agent_run_id": "b", "agent_count": 2, "quality_score": 0.9}], [], [])
+    cell = CellKey(0, GLOBAL, Dimension.AGENT_COUNT, Basis.REALISED, "2", Source.OBSERVATIONAL, 2).encode()
+    for steps in ([], [Step(1, "flush", 0), Step(1, "flush", 0)], [Step(1, "flush", 0), Step(2, "flush", 0)]):
+        tables = play(stream, steps, retained=stream.offsets[0] + 1).tables
+        _, _, (n, mean, _) = decode_rows([tables[CELLS_TABLE][cell]], KINDS["outcomes"])
+        assert (n[0], mean[0][1]) == (2, pytest.approx(0.7))
+    observer = opened({table: {} for table in TABLES})
+    observer.observe(stream)
+    assert observer.replaced == [stream.offsets[0]]
+    observer.take_out(observer.replaced, stream.take([]))
+    assert (observer.counts.corrected, observer.counts.out_of_reach) == (2, 1)
+
+
+def test_a_constant_cell_is_constant_again_once_its_odd_run_is_corrected() -> None:
+    """Of a spread that only a wrong value made nothing is left, not even rounding."""
+    events = [{"agent_run_id": f"{at}", "agent_count": 2, "success": True, "quality_score": 0.1} for at in range(29)]
+    wrong = [{"agent_run_id": "x", "agent_count": 2, "success": False, "quality_score": 0.7}]
+    right = [{"agent_run_id": "x", "agent_count": 2, "success": True, "quality_score": 0.1, "revision": 1}]
+    stream = stream_of([*events[:9], *wrong, *events[9:], *right], [], [])
+    tables = play(stream, [Step(9, "flush", 0), Step(12, "flush", 0)]).tables
+    cell = CellKey(0, GLOBAL, Dimension.AGENT_COUNT, Basis.REALISED, "2", Source.OBSERVATIONAL, 3).encode()
+    _, _, (n, mean, comoment) = decode_rows([tables[CELLS_TABLE][cell]], KINDS["outcomes"])
+    assert n[0] == 30
+    assert mean[0][:2].tolist() == pytest.approx([1.0, 0.1], abs=1e-15)
+    assert not comoment.any()
+
+
+def test_a_correction_replaces_the_first_contribution_and_is_counted() -> None:
+    """A run counts as its newest revision says; duplicates and corrections are told apart in the import's tally."""
     events = [
         {"agent_run_id": "a", "agent_count": 2, "quality_score": 0.5},
         {"agent_run_id": "a", "agent_count": 2, "quality_score": 0.9, "revision": 1},
@@ -427,7 +598,7 @@ def test_a_correction_keeps_the_first_contribution_and_is_counted() -> None:
     tables = play(batch, []).tables
     cell = CellKey(0, GLOBAL, Dimension.AGENT_COUNT, Basis.REALISED, "2", Source.OBSERVATIONAL, 2).encode()
     _, _, (n, mean, _) = decode_rows([tables[CELLS_TABLE][cell]], KINDS["outcomes"])
-    assert (n[0], mean[0][1]) == (2, pytest.approx(0.6))
+    assert (n[0], mean[0][1]) == (2, pytest.approx(0.8))
     tally = msgspec.json.decode(tables[IMPORTS_TABLE][b"0|x_y"], type=Tally)
     assert (tally.accepted, tally.corrected, tally.duplicate) == (2, 1, 1)
 
@@ -453,7 +624,7 @@ def test_a_flush_publishes_its_cells_by_context_and_ends_with_a_barrier_on_every
         assert record.partition == partition_of(context.encode(), 4)
     barriers = stats[-4:]
     assert [(record.partition, record.key) for record in barriers] == [(at, b"barrier|2") for at in range(4)]
-    cut = Cut(10 + count, configured.validation_hash)
+    cut = Cut(10 + count, configured.validation_hash, recent=((count, 0),))
     assert {record.value for record in barriers} == {msgspec.json.encode(cut)}
 
 
@@ -510,7 +681,9 @@ def test_a_second_drain_holds_only_what_changed_since() -> None:
     assert {key.dimension for key in keys} == {Dimension.PARALLELISM_LEVEL}
     observer.observe(stream)
     assert observer.drain().tables == {
-        CELLS_TABLE: {CUT_KEY: msgspec.json.encode(Cut(stream.offsets[-1] + 1, SETTINGS.validation_hash))},
+        CELLS_TABLE: {
+            CUT_KEY: msgspec.json.encode(Cut(stream.offsets[-1] + 1, SETTINGS.validation_hash, recent=((2, 0),)))
+        },
         GRAMS_TABLE: {},
         DEDUPE_TABLE: {},
         IMPORTS_TABLE: {},
@@ -543,7 +716,8 @@ def test_tables_of_other_settings_are_refused() -> None:
 
 
 def outcomes_of(observer: Observer) -> list[Record]:
-    """Flush, and keep what goes to scaling.outcomes."""
+    """Flush, and keep what goes to scaling.outcomes; what corrected runs were before is gone, which changes nothing."""
+    observer.take_out(observer.replaced, in_partition(0))
     return [record for record in observer.drain().records if record.topic == OUTCOMES]
 
 

@@ -351,6 +351,27 @@ def test_cells_of_an_outcome_that_no_run_has_are_no_law() -> None:
     assert BASES[dimension] == (chosen[0],)
 
 
+def test_laws_whose_runs_were_all_corrected_away_are_withdrawn_once() -> None:
+    """The project that has lost its only run has no law any more; the one that it came to has, and so have all runs."""
+    settings = load_settings(partitions=1, context_keys=[["project"]])
+    run = {"agent_run_id": "a", "project": "old", "agent_count": 2, "success": True, "quality_score": 0.5}
+    values = [json.dumps(run | change).encode() for change in ({}, {"project": "new", "revision": 1})]
+    batch = Batch(RUNS, 0, [0, 1], [STAMP] * 2, [None] * 2, values, [()] * 2)
+    observer, refitter = Observer(0, settings, EventDecoder(settings)), Refitter(settings, {})
+    withdrawn = []
+    for part in (batch.slice(0, 1), batch.slice(1, 2)):
+        observer.observe(part)
+        observer.take_out(observer.replaced, batch.take(observer.replaced))
+        staged(refitter, [record for record in observer.drain().records if record.topic == STATS])
+        snapshot = refitter.snapshot()
+        laws = refitter.fit(snapshot)
+        withdrawn.append(refitter.withdrawn(snapshot, laws))
+        assert refitter.withdrawn(snapshot, laws) == []
+    gone = [f"project=old|agent_count|{outcome}|live" for outcome in ("success", "quality_score")]
+    assert withdrawn == [[], gone]
+    assert {(law.context, law.n) for law in laws} == {("global", 1), ("project=new", 1)}
+
+
 def test_stored_cells_merge_over_mask_and_source() -> None:
     """Runs at one value are one row whatever else they carry; bins stand beside values of their own."""
     events: list[Event] = [
