@@ -18,8 +18,8 @@ import psutil
 import structlog
 
 from deploy.kafka import prepare_broker, wait_for_broker
-from deploy.machine import LOOPBACK, claim_port
-from deploy.processes import ProcessSpec, Supervised, log_tail
+from deploy.machine import LOOPBACK, claim_port, quiet_ports
+from deploy.processes import RESTARTS, ProcessSpec, Supervised, log_tail
 from models.errors import StackError
 from models.settings import Settings
 from streams.clickhouse import apply_schema
@@ -46,6 +46,7 @@ class StackOptions:
     """Where the stack keeps its state and how large it is. Port 0 picks a free one.
 
     `worker_command` starts a worker when its kind (stats, archive, allocator, audit, experiments) is appended.
+    `restarts` says how many deaths of a process within two minutes are forgiven.
     """
 
     state: Path = Path(".scaling")
@@ -54,6 +55,7 @@ class StackOptions:
     clickhouse_port: int = 8123
     # -P: a folder of the user's that is called models or agents must not shadow ours.
     worker_command: tuple[str, ...] = (sys.executable, "-P", "-m", "cli.main", "worker")
+    restarts: int = RESTARTS
 
 
 class Stack:
@@ -78,6 +80,7 @@ class Stack:
         self._lock: TextIO | None = None
         self._processes: dict[str, Supervised] = {}
         self._failure: asyncio.Future[None] | None = None
+        self._endpoints: dict[str, str] = {}
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -147,6 +150,11 @@ class Stack:
             self._failure.result()
 
     @property
+    def endpoints(self) -> dict[str, str]:
+        """The address of each worker's /healthz, /readyz and /metrics, by the worker's name."""
+        return dict(self._endpoints)
+
+    @property
     def names(self) -> list[str]:
         """The names of the processes: kafka, clickhouse, stats-0 …, archive, allocator, audit, experiments."""
         return list(self._processes)
@@ -157,23 +165,28 @@ class Stack:
         Raises:
             StackError: There is no such process, or it does not run at this moment.
         """
-        return self._process(name).pid
+        return self.supervised(name).pid
 
     async def restart(self, name: str) -> None:
         """Stop one process and start it again, on the same port."""
-        await self._process(name).restart()
+        await self.supervised(name).restart()
 
     async def kill(self, name: str) -> None:
         """Kill one process with SIGKILL, as a crash would; like after a crash it is started again."""
-        self._process(name).kill()
+        self.supervised(name).kill()
 
-    def _process(self, name: str) -> Supervised:
+    def supervised(self, name: str) -> Supervised:
+        """Give a process of the stack.
+
+        Raises:
+            StackError: There is no such process.
+        """
         if name not in self._processes:
             raise StackError(f"the stack has no process {name!r}: choose one of {', '.join(self._processes)}")
         return self._processes[name]
 
     async def _launch(self, spec: ProcessSpec) -> Supervised:
-        process = self._processes[spec.name] = Supervised(spec, self._fail)
+        process = self._processes[spec.name] = Supervised(spec, self._fail, self.options.restarts)
         await process.start()
         return process
 
@@ -206,32 +219,44 @@ class Stack:
         kinds = {f"stats-{number}": "stats" for number in range(self.options.workers)}
         kinds |= {kind: kind for kind in ("archive", "allocator", "audit", EXPERIMENTS)}
         secret = self.settings.experiment_secret or _own_secret(self._state)
+        ports = dict(zip(kinds, quiet_ports(len(kinds)), strict=True))
+        self._endpoints = {name: f"http://{LOOPBACK}:{port}" for name, port in ports.items()}
         return [
             ProcessSpec(
                 name,
                 (*self.options.worker_command, kind),
                 self._state / "logs" / f"{name}.log",
                 # Who holds the secret can forge assignments: only their owner gets it.
-                ONE_THREAD | self._environment(name, secret if kind == EXPERIMENTS else ""),
+                ONE_THREAD | self._environment(name, secret if kind == EXPERIMENTS else "", ports[name]),
                 stop_seconds=WORKER_STOP_SECONDS,
             )
             for name, kind in kinds.items()
         ]
 
-    def _environment(self, name: str, secret: str) -> dict[str, str]:
-        own = environment(self.settings.model_copy(update={"instance_id": name, "experiment_secret": secret}))
+    def _environment(self, name: str, secret: str, port: int) -> dict[str, str]:
+        own_settings = {"metrics_host": LOOPBACK, "metrics_port": port}
+        own = environment(
+            self.settings.model_copy(update={"instance_id": name, "experiment_secret": secret} | own_settings)
+        )
         # A secret of this process's own environment is not handed down to the others.
-        return {SECRET_VARIABLE: ""} | own
+        return {SECRET_VARIABLE: "", "SCALING_METRICS_HOST": LOOPBACK} | own
 
     def _publish_addresses(self) -> None:
         content = {
             "pid": os.getpid(),
             "started": psutil.Process().create_time(),
             "settings": self.settings.model_dump(mode="json", include=SHARED_SETTINGS),
+            "endpoints": self._endpoints,
         }
         new = self._state / f"{ADDRESSES}.new"
         new.write_text(json.dumps(content))
         new.replace(self._state / ADDRESSES)
+
+
+def running_endpoints(state: Path) -> dict[str, str]:
+    """Read where the workers of the stack that runs on a state folder tell of their health; empty where none runs."""
+    content = _published(state)
+    return {} if content is None else dict(content.get("endpoints", {}))
 
 
 def running_stack(state: Path) -> dict[str, Any] | None:
@@ -240,16 +265,27 @@ def running_stack(state: Path) -> dict[str, Any] | None:
     Returns:
         Overrides for `load_settings`: kafka, clickhouse, clickhouse_database, partitions, experiment_secret.
     """
+    content = _published(state)
+    if content is None:
+        return None
     try:
-        content = json.loads((state / ADDRESSES).read_text())
-        # A process of the same number may have nothing to do with the stack that wrote the file.
-        alive = psutil.Process(content["pid"]).create_time() == content["started"]
         settings: dict[str, Any] = content["settings"]
         if (state / SECRET_FILE).exists() and not os.environ.get(SECRET_VARIABLE):
             settings["experiment_secret"] = (state / SECRET_FILE).read_text().strip()
+    except (FileNotFoundError, KeyError):
+        return None
+    return settings
+
+
+def _published(state: Path) -> dict[str, Any] | None:
+    """Read what a stack has published, as long as it runs."""
+    try:
+        content: dict[str, Any] = json.loads((state / ADDRESSES).read_text())
+        # A process of the same number may have nothing to do with the stack that wrote the file.
+        alive = psutil.Process(content["pid"]).create_time() == content["started"]
     except (FileNotFoundError, psutil.NoSuchProcess, ValueError, KeyError):
         return None
-    return settings if alive else None
+    return content if alive else None
 
 
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
