@@ -88,7 +88,7 @@ def decode_reply(payload: bytes) -> Reply:
     """
     try:
         reply = _read_reply.decode(payload)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidEvent(f"the allocation reply is not valid: {error}") from None
     if reply.error is not None:
         raise ERRORS.get(reply.error.kind, ScalingError)(reply.error.message)

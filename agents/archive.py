@@ -136,7 +136,7 @@ def archive_rejected(batch: Batch) -> tuple[TableColumns, list[str]]:
         try:
             reject = _read_reject(value or b"")
             check_range(partition=reject.partition, offset=reject.offset, size=reject.size)
-        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, RecursionError) as error:
             problems.append(problem_with(batch, index, error))
         else:
             rejects.append(reject)
@@ -158,7 +158,7 @@ def archive_laws(batch: Batch) -> tuple[TableColumns, list[str]]:
         try:
             law = read_record((batch.keys[index] or b"").decode(), value)
             rows.append(_law_row(law) | {"record": value.decode()})
-        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, RecursionError) as error:
             problems.append(problem_with(batch, index, error))
     return ({name: [row[name] for row in rows] for name in rows[0]} if rows else {}), problems
 

@@ -57,6 +57,15 @@ class ContextIndex:
             codes[:, 1 + position] = np.frombuffer(array("q", found), dtype=np.int64)  # type: ignore[type-var]
         return codes
 
+    @property
+    def full(self) -> list[str]:
+        """Name the caps that are reached, and what happens at them."""
+        return [
+            f"context_values = {self._cap}: further values of {'+'.join(keys)} share its context {OTHER!r}"
+            for keys, kept in zip(self._key_lists, self._kept, strict=True)
+            if kept >= self._cap
+        ]
+
     def _new(self, position: int, value: tuple[str, ...]) -> int:
         keys = self._key_lists[position]
         if self._kept[position] >= self._cap:

@@ -52,7 +52,7 @@ class EventDecoder:
             try:
                 # `extend` keeps what it has decoded when a record raises, and the iterator stands behind that record.
                 events.extend(map(decode, records))
-            except (InvalidEvent, msgspec.MsgspecError, UnicodeDecodeError):
+            except (InvalidEvent, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 index = len(events) + len(rejections)
                 try:
                     events.append(self.decode(values[index]))
@@ -86,7 +86,7 @@ class EventDecoder:
             if self._keep_unknown and "unknown field" in str(error):
                 return self._decode_keeping_unknown(value)
             raise InvalidEvent(str(error)) from None
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise InvalidEvent(f"the record is not JSON: {error}") from None
 
     def _decode_keeping_unknown(self, value: bytes) -> RunEvent:

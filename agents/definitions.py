@@ -169,6 +169,22 @@ def with_mac(key: str, record: Record, secret: str) -> Record:
     return structs.replace(bare, mac=_mac(secret, "record", key, bare))
 
 
+def truly_written(key: str, value: bytes, secret: str) -> bool:
+    """Tell whether a stored record bears the MAC of what it says.
+
+    All that it says counts as it stands there: also fields that only a newer version knows, and the absence of those
+    that an older one did not write.
+
+    Raises:
+        msgspec.MsgspecError: The value is no JSON object.
+    """
+    fields = msgspec.json.decode(value, type=dict[str, Any])
+    found = str(fields.get("mac", ""))
+    without = {name: content for name, content in fields.items() if name != "mac"}
+    # Without its MAC a record has the field empty, or, where its kind omits defaults, not at all.
+    return any(same_mac(_mac(secret, "record", key, bare), found) for bare in (fields | {"mac": ""}, without))
+
+
 def assignment_token(assignment: Assignment) -> str:
     """Write the token that the run of an assignment must echo."""
     return f"{TOKEN}.{assignment.assignment_id}.{assignment.mac}"

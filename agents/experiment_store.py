@@ -7,7 +7,15 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
-from agents.definitions import assignment_mac, check_definition, outcome_mac, same_mac, sealed_truly, with_mac
+from agents.definitions import (
+    assignment_mac,
+    check_definition,
+    outcome_mac,
+    same_mac,
+    sealed_truly,
+    truly_written,
+    with_mac,
+)
 from agents.experiment_records import NEXT_STEPS, UNREADABLE, changed_fields, difference, read_sealed
 from agents.flush import Flush, Record
 from agents.trial import Trial
@@ -112,6 +120,10 @@ class ExperimentStore:
         if run in known or len(known) >= MOST_UNPROVEN:
             return
         self.set_notes(trial, replace(trial.notes, unproven={**known, run: reason}))
+        if len(known) + 1 == MOST_UNPROVEN:
+            log.warning(
+                "cap reached", experiment=trial.name, what=f"{MOST_UNPROVEN} unproven runs are noted, no further"
+            )
 
     def note_correction(self, trial: Trial) -> None:
         """Count a joined run that was replaced by another revision: what was seen before no longer holds."""
@@ -196,7 +208,7 @@ class ExperimentStore:
         experiment, number, kind = name.split("|")
         if (experiment, kind) == (CUT, REQUESTS):
             cut = msgspec.json.decode(value, type=RequestsCut)
-            if not self._truly(name, cut):
+            if not truly_written(name, value, self._secret):
                 raise ValueError("it was not written by this deployment")
             self.cut = cut
         elif kind == "draft":
@@ -224,7 +236,7 @@ class ExperimentStore:
             except UNREADABLE:
                 problems.append(f"the {kind} was replaced by something unreadable")
                 return None
-            if record is not None and not self._truly(f"{experiment}|{number}|{kind}", record):
+            if stored is not None and not truly_written(f"{experiment}|{number}|{kind}", stored, self._secret):
                 problems.append(f"the {kind} was not written by this deployment")
                 return None
             return record
@@ -260,9 +272,6 @@ class ExperimentStore:
                 self.lost.add(experiment)
                 for trial in self.versions.get(experiment, [])[-1:]:
                     self._suspect(trial, f"version {number}: the sealed definition was deleted")
-
-    def _truly(self, key: str, record: Any) -> bool:  # noqa: ANN401 - any record with a MAC
-        return same_mac(with_mac(key, record, self._secret).mac, record.mac)
 
     def _load_assignment(self, name: str, value: bytes) -> None:
         try:

@@ -112,7 +112,7 @@ def read_rules(name: str, document: bytes) -> Policy:
     """
     try:
         return Policy(name, tuple(msgspec.json.decode(document, type=list[Rule])))
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise SettingsError(f"policy {name}: {error}") from None
 
 

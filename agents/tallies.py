@@ -4,11 +4,14 @@ from collections.abc import Sequence
 
 import msgspec
 
+from models.errors import StackError
+from models.versions import Versioned
+
 FIRST_REASONS = 10
 LAST_IMPORTS = 1000
 
 
-class Tally(msgspec.Struct, frozen=True):
+class Tally(Versioned, frozen=True):
     """Counts of one import in one source partition (or, added up, in all)."""
 
     accepted: int = 0
@@ -16,7 +19,6 @@ class Tally(msgspec.Struct, frozen=True):
     corrected: int = 0
     rejected: int = 0
     reasons: tuple[str, ...] = ()
-    schema_version: int = 1
 
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(
@@ -47,6 +49,13 @@ class Tallies:
             self._dirty.discard(oldest)
             self._evicted.add(oldest)
 
+    @property
+    def full(self) -> list[str]:
+        """Name the cap on imports if it is reached, and what happens at it."""
+        if len(self._tallies) < LAST_IMPORTS:
+            return []
+        return [f"the tallies of {LAST_IMPORTS} imports are kept: with each further one the oldest goes"]
+
     def drain(self) -> dict[bytes, bytes | None]:
         """Take the tallies that changed since the last drain; None marks an evicted one."""
         changes: dict[bytes, bytes | None] = {self._key(import_id): None for import_id in self._evicted}
@@ -56,9 +65,16 @@ class Tallies:
         return changes
 
     def load(self, items: Sequence[tuple[bytes, bytes]]) -> None:
-        """Fill an empty index from stored values."""
-        for key, value in items:
-            self._tallies[key.decode().partition("|")[2]] = msgspec.json.decode(value, type=Tally)
+        """Fill an empty index from stored values.
+
+        Raises:
+            StackError: One of them is of a newer version.
+        """
+        try:
+            for key, value in items:
+                self._tallies[key.decode().partition("|")[2]] = msgspec.json.decode(value, type=Tally)
+        except msgspec.MsgspecError as error:
+            raise StackError(f"a tally of an import cannot be read: {error}") from None
 
     def _key(self, import_id: str) -> bytes:
         return f"{self._prefix}{import_id}".encode()

@@ -20,7 +20,7 @@ from cli.ab_plan import ENOUGH_RUNS, EXAMPLE, plan_sentences, refuse, setting_of
 from cli.authorship import ByOption, ReasonOption, who
 from cli.interruption import interruptible
 from cli.laws import JsonOption, wide_console
-from cli.output import print_json, remark
+from cli.output import print_json, remark, say
 from cli.report.ab_page import ABReport, arms_grid, comparison_grid, page_of_test
 from cli.report.blocks import Grid
 from cli.report.numbers import time_text
@@ -100,11 +100,11 @@ def start(  # noqa: PLR0917 - the options of the command
     known = {} if dry_run else asyncio.run(read_tests(settings))
     refuse(test, known)
     for sentence in plan_sentences(test, past, list(known.values())):
-        typer.echo(sentence)
+        say(sentence)
     if dry_run:
         return
     asyncio.run(publish_test(settings, test))
-    typer.echo(f"Started. Watch it with: scaling ab report {test_id} --follow")
+    say(f"Started. Watch it with: scaling ab report {test_id} --follow")
 
 
 @app.command("list")
@@ -175,7 +175,7 @@ def end(test_id: IdArgument, reason: ReasonOption, by: ByOption = None, state: S
     except (StackError, QueryError) as error:
         sentence = f"The runs could not be read ({error}): undetermined."
     asyncio.run(publish_test(settings, ended(test, who(by), verdict, f"{sentence} Ended by hand: {reason}")))
-    typer.echo(f"Ended. {sentence}")
+    say(f"Ended. {sentence}")
 
 
 def checked(**fields: Any) -> ABTest:  # noqa: ANN401 - the fields of a test

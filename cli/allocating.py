@@ -17,7 +17,7 @@ from agents.allocation_wire import decode_request, encode_request
 from agents.native_settings import ORCHESTRATORS
 from cli.authorship import who
 from cli.laws import wide_console
-from cli.output import print_json
+from cli.output import print_json, say
 from cli.setting_parts import CapOption, PinOption, caps_of, pins_of
 from cli.settings_of import StateOption, settings_of
 from models.allocations import (
@@ -167,7 +167,7 @@ def allocate(
         console.print(
             "\n".join([*(f"  no setting for {part}" for part in own.not_expressible), *own.notes]), markup=False
         )
-    typer.echo(answer.why)
+    say(answer.why)
 
 
 def portfolio(
@@ -212,7 +212,7 @@ def portfolio(
         expected = f"{each.outcome} {told.estimate:.3f}" if told else NOT_KNOWN
         table.add_row(msgspec.json.encode(task).decode(), setting_text(each.setting), expected, f"{cost:.4f}")
     wide_console().print(table)
-    typer.echo(
+    say(
         f"{answer.expected_outcome:.2f} of {len(tasks)} expected for {answer.expected_cost:.4f} of {total:g} dollars. "
         f"One dollar more would add {answer.shadow_price:.3g}, in whichever task."
     )
@@ -259,7 +259,7 @@ def advise(
     if as_json:
         print_json(msgspec.to_builtins(answer))
     else:
-        typer.echo(f"{'Go on' if answer.go_on else 'Stop'}. {answer.why}")
+        say(f"{'Go on' if answer.go_on else 'Stop'}. {answer.why}")
 
 
 async def ask(settings: Settings, request: AllocateRequest, seconds: float = 20.0) -> Allocation:
@@ -377,7 +377,7 @@ def read_task(text: str, where: str = "--task") -> dict[str, Any]:
     """Read the fields of a task, and say where they stood if they are none."""
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise typer.BadParameter(
             f'{where} is not a JSON object ({error}): give one such as {{"project": "a"}}'
         ) from None

@@ -34,7 +34,7 @@ def definition_of(source: str) -> Definition:
         return read_definition(READERS[path.suffix](path.read_bytes()))
     except OSError as error:
         raise InvalidExperiment(f"{source} cannot be read: {error.strerror}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise InvalidExperiment(f"{source} cannot be read: {error}") from None
 
 

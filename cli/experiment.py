@@ -15,7 +15,7 @@ from cli.allocating import read_task
 from cli.authorship import ByOption, ReasonOption, who
 from cli.definition_files import changed, definition_of
 from cli.laws import wide_console
-from cli.output import EXIT_REJECTED, print_json, remark
+from cli.output import EXIT_REJECTED, print_json, remark, say
 from cli.report.words import design_rows, value_text
 from cli.report.writing import Report, write_report
 from cli.settings_of import StateOption, settings_of
@@ -178,9 +178,9 @@ def assign(
     if as_json:
         print_json(msgspec.to_builtins(reply))
     elif reply.assigned_value is None:
-        typer.echo(f"not assigned: {reply.message}")
+        say(f"not assigned: {reply.message}")
     else:
-        typer.echo(f"{value_text(reply.assigned_value)} (probability {reply.propensity:g})\n{reply.assignment_token}")
+        say(f"{value_text(reply.assigned_value)} (probability {reply.propensity:g})\n{reply.assignment_token}")
 
 
 @app.command("verify")
@@ -193,11 +193,11 @@ def verify(experiment_id: IdArgument, as_json: JsonOption = False, state: StateO
     if as_json:
         print_json(found)
     else:
-        typer.echo(f"{experiment_id}: {found.versions} sealed versions, {found.assignments} assignments")
+        say(f"{experiment_id}: {found.versions} sealed versions, {found.assignments} assignments")
         for problem in found.problems:
-            typer.echo(f"WRONG  {problem}")
+            say(f"WRONG  {problem}")
         for what in found.unchecked:
-            typer.echo(f"not checked: {what}")
+            say(f"not checked: {what}")
         if not found.problems:
             typer.echo("Everything that was checked is as it was sealed.")
     if found.problems:
@@ -297,7 +297,7 @@ async def _assign(settings: Settings, experiment_id: str, task: dict[str, Any], 
 
 
 def _say(settings: Settings, request: Request) -> None:
-    typer.echo(asyncio.run(command(settings, request)).message)
+    say(asyncio.run(command(settings, request)).message)
 
 
 def _request_id() -> str:

@@ -29,7 +29,7 @@ async def read_joint_law(settings: Settings, identifier: str) -> JointLaw:
     """
     newest: bytes | None = None
     async for record in read_compacted(settings, LAWS):
-        if record.key.decode() == identifier:
+        if record.key == identifier.encode():
             newest = record.value
     if newest is None:
         raise ScalingError(

@@ -19,8 +19,9 @@ from analytics.published import trend_p
 from analytics.sentences import change_text, value_text
 from cli.joint_law_page import describe_jointly, read_joint_law
 from cli.law_page import NOTHING, describe, values_table
-from cli.output import console, print_json
+from cli.output import console, print_json, say
 from cli.settings_of import StateOption, settings_of
+from cli.terminal import SafeConsole
 from models.dimensions import Basis, Dimension, Outcome
 from models.errors import ScalingError
 from models.experiments import TIER
@@ -104,7 +105,7 @@ def laws(  # noqa: PLR0917 - the options of the command
     if not chosen:
         contexts = sorted({law.context for law in known})
         there = f"the contexts with laws are {', '.join(contexts)}" if contexts else "publish runs to scaling.runs"
-        typer.echo(f"No such law yet: {there}.")
+        say(f"No such law yet: {there}.")
         return
     wide = wide_console()
     wide.print(laws_table(chosen))
@@ -172,7 +173,7 @@ def _recent(settings: Settings, law: Law, half_life: float) -> Forgotten:
 
 def wide_console() -> Console:
     """Give the console of the terminal, or one wide enough that no cell of a table in a file or pipe is broken up."""
-    return console if console.is_terminal else Console(highlight=False, width=WIDTH_OF_A_FILE)
+    return console if console.is_terminal else SafeConsole(highlight=False, width=WIDTH_OF_A_FILE)
 
 
 async def read_laws(settings: Settings) -> list[Law]:
@@ -184,11 +185,14 @@ async def read_laws(settings: Settings) -> list[Law]:
     """
     book = LawBook()
     async for record in read_compacted(settings, LAWS):
-        key = record.key.decode()
-        if record.value is None:
-            book.delete(key)
-        elif not is_joint(key):
-            book.put(msgspec.json.decode(record.value, type=Law))
+        try:
+            key = (record.key or b"").decode()
+            if record.value is None:
+                book.delete(key)
+            elif not is_joint(key):
+                book.put(msgspec.json.decode(record.value, type=Law))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            continue  # no worker wrote it, and the allocator passes over it as well
     return sorted(book, key=lambda law: (law.context != "global", law.context, law.dimension, law.outcome, law.tier))
 
 

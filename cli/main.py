@@ -20,8 +20,10 @@ from cli import (
     hypotheses,
     importing,
     laws,
+    metrics_table,
     overriding,
     query,
+    rebuild,
     rejected,
     settings_table,
     simulating,
@@ -30,6 +32,7 @@ from cli import (
     verify,
     worker,
 )
+from cli.output import say
 from models.errors import ScalingError
 
 app = typer.Typer(
@@ -54,8 +57,10 @@ app.command()(allocating.allocate)
 app.command()(allocating.portfolio)
 app.command()(allocating.advise)
 app.command("evaluate")(evaluating.evaluate)
+app.command()(rebuild.rebuild)
 app.command()(doctor.doctor)
 app.command()(settings_table.settings)
+app.command()(metrics_table.metrics)
 laws.app.command("verify")(verify.verify)
 laws.app.command("compare")(comparing.compare)
 experiment.app.command("plan")(experiment_planning.plan)
@@ -78,7 +83,7 @@ def main() -> None:
     try:
         app()
     except ScalingError as error:
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         sys.exit(1)
 
 

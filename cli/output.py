@@ -6,13 +6,14 @@ from typing import Any
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-console = Console(highlight=False)
+from cli.terminal import SafeConsole, escaped, visible
+
+console = SafeConsole(highlight=False)
 """Where tables go: standard output. It looks the stream up at each use."""
 
-error_console = Console(stderr=True, highlight=False)
+error_console = SafeConsole(stderr=True, highlight=False)
 """Where progress and remarks go: standard error, so that a pipe receives results only."""
 
 EXIT_REJECTED = 3
@@ -21,7 +22,13 @@ EXIT_REJECTED = 3
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - whatever msgspec can write
     """Print one JSON document; dataclasses, msgspec structs, enums and paths of plain values are all fine."""
-    typer.echo(msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2))
+    document = msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2)
+    typer.echo(escaped(document.decode()))
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Write a line in which others may have had a word."""
+    typer.echo(visible(text), err=err)
 
 
 def remark(text: str) -> None:

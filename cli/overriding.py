@@ -12,7 +12,7 @@ from agents.limits import limits_of, ruled
 from agents.overrides import holds
 from cli.authorship import ByOption, who
 from cli.laws import wide_console
-from cli.output import print_json
+from cli.output import print_json, say
 from cli.setting_parts import CapOption, PinOption, caps_of, pins_of
 from cli.settings_of import StateOption, settings_of
 from models.allocations import Override, Parts, Pins
@@ -71,7 +71,7 @@ def put(  # noqa: PLR0917 - the options of the command
         raise SettingsError(f"the override {override_id} is not valid: {error}") from None
     asyncio.run(publish_override(settings, order))
     span = f"{f' from {begin}' if begin else ''}{f' until {end}' if end else ''}"
-    typer.echo(f"{override_id} is in force for {context}{span}. Take it back with scaling override lift {override_id}.")
+    say(f"{override_id} is in force for {context}{span}. Take it back with scaling override lift {override_id}.")
 
 
 @app.command("lift")
@@ -88,7 +88,7 @@ def lift(override_id: IdArgument, by: ByOption = None, state: StateOption = None
         raise SettingsError(f"override {override_id} was lifted at {lifted}, by {known[override_id].lifted_by}")
     order = msgspec.structs.replace(known[override_id], lifted_at=_now(), lifted_by=who(by))
     asyncio.run(publish_override(settings, order))
-    typer.echo(f"{override_id} is lifted.")
+    say(f"{override_id} is lifted.")
 
 
 @app.command("list")

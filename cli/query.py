@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from cli.output import say
 from cli.settings_of import StateOption, settings_of
-from streams.clickhouse import query as run
+from streams.adhoc import ask
 
 
 def query(
@@ -29,7 +30,7 @@ def query(
     ] = False,
     state: StateOption = None,
 ) -> None:
-    """Query ClickHouse and print its answer as it comes. Nothing can be written this way.
+    """Query ClickHouse and print its answer as it comes. It reads the archive and nothing else, within limits.
 
     The views, among them observations, laws and decision_outcomes, are in docs/clickhouse.md.
 
@@ -39,9 +40,12 @@ def query(
     if as_json and fmt not in {None, "JSON"}:
         raise typer.BadParameter(f"--json and --format {fmt} exclude each other: give one of them")
     usual = "PrettyCompact" if sys.stdout.isatty() else "TabSeparatedWithNames"
-    answer = run(
+    answer = ask(
         settings_of(state), sql, fmt="JSON" if as_json else fmt or usual, parameters=dict(map(_pair, param or []))
     )
+    if sys.stdout.isatty():
+        say(answer.decode(errors="replace").removesuffix("\n"))
+        return
     sys.stdout.buffer.write(answer)
     sys.stdout.buffer.flush()
 

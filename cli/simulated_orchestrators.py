@@ -19,6 +19,7 @@ from models.experiments import Reply
 from models.settings import Settings
 from models.topics import RUNS
 from streams.assigning import UNAVAILABLE, Assigner
+from streams.kafka_security import connection
 
 OVER = "not_running"
 """The refusal after which an experiment needs no more tasks; before it, an assignment that expires frees a place."""
@@ -94,7 +95,7 @@ class Orchestrators:
         """
         self._left = tasks
         numbers = itertools.count()
-        producer = AIOKafkaProducer(bootstrap_servers=self._settings.kafka, linger_ms=20)
+        producer = AIOKafkaProducer(**connection(self._settings), linger_ms=20)
         async with Assigner(self._settings) as assigner, producer:
             await asyncio.gather(*(self._take(numbers, assigner, producer) for _ in range(self._workers)))
         return self.work

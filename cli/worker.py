@@ -11,6 +11,8 @@ from models.settings import Settings
 from streams.allocator import run_allocator
 from streams.app import create_app, create_archive_app, create_experiments_app
 from streams.auditor import run_auditor
+from streams.kafka_security import require_access
+from streams.transport import BatchApp
 from streams.worker import configure_logging, run_worker
 
 app = typer.Typer(help="Run one worker in the foreground, until SIGTERM or Ctrl-C.", no_args_is_help=True)
@@ -22,7 +24,7 @@ def stats() -> None:
 
     Example: SCALING_KAFKA=127.0.0.1:9092 scaling worker stats
     """
-    run_worker(create_app, settings_of())
+    _run_app(create_app)
 
 
 @app.command()
@@ -31,7 +33,7 @@ def archive() -> None:
 
     Example: SCALING_CLICKHOUSE=http://127.0.0.1:8123 scaling worker archive
     """
-    run_worker(create_archive_app, settings_of())
+    _run_app(create_archive_app)
 
 
 @app.command()
@@ -62,11 +64,18 @@ def experiments() -> None:
 
     Example: SCALING_EXPERIMENT_SECRET=$(openssl rand -hex 32) scaling worker experiments
     """
-    run_worker(create_experiments_app, settings_of())
+    _run_app(create_experiments_app)
+
+
+def _run_app(create: Callable[[Settings], BatchApp]) -> None:
+    settings = settings_of()
+    asyncio.run(require_access(settings))
+    run_worker(create, settings)
 
 
 def _run_until_signal(run: Callable[[Settings, asyncio.Event], Awaitable[None]], settings: Settings) -> None:
     configure_logging(settings)
+    asyncio.run(require_access(settings))
     asyncio.run(_until_signal(run, settings))
 
 

@@ -1,5 +1,7 @@
 """What the embedded stack asks of the machine: free loopback ports and disk space."""
 
+import contextlib
+import random
 import shutil
 import socket
 from pathlib import Path
@@ -8,6 +10,8 @@ from models.errors import PortTaken, StackError
 
 LOOPBACK = "127.0.0.1"
 LEAST_FREE_BYTES = 1024**3
+QUIET_PORTS = range(20_000, 32_000)
+"""Below the ports that Linux and macOS give to outgoing connections."""
 
 
 def claim_port(service: str, port: int) -> int:
@@ -29,6 +33,27 @@ def claim_port(service: str, port: int) -> int:
             raise PortTaken(message) from None
         picked: int = probe.getsockname()[1]
         return picked
+
+
+def quiet_ports(count: int) -> list[int]:
+    """Pick free loopback ports that no outgoing connection takes while their owners are restarted.
+
+    Raises:
+        StackError: There are not so many free ones below the range that systems take for connections.
+    """
+    found: list[int] = []
+    with contextlib.ExitStack() as held:
+        for port in random.sample(QUIET_PORTS, len(QUIET_PORTS)):
+            if len(found) == count:
+                return found
+            probe = held.enter_context(socket.socket())
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind((LOOPBACK, port))
+                found.append(port)
+    raise StackError(
+        f"{count} free ports between {QUIET_PORTS.start} and {QUIET_PORTS.stop} were not found: end others"
+    )
 
 
 def free_bytes(folder: Path) -> int:

@@ -108,5 +108,8 @@ def file_access(text: bytes, *, readonly: bool) -> str | None:
             return "INTO OUTFILE"
         if readonly and token.group() == b"(" and last.strip(b'`"').upper() == b"FILE":
             return "file()"
+        # A function may be handed over by its name: APPLY(file), arrayMap(file, ...).
+        if readonly and token.group().strip(b'`"').upper() == b"FILE" and last.upper() in {b"(", b"APPLY"}:
+            return "file()"
         last = token.group()
     return None

@@ -14,11 +14,12 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from models.contexts import GLOBAL
 from models.events import Count, Identifier, Scalar, Text
 from models.laws import Estimate
+from models.versions import Versioned
 
 Task = dict[str, Any]
 Positive = Annotated[float, Meta(gt=0, le=1e12)]
@@ -349,7 +350,7 @@ class Reply(Struct, frozen=True, omit_defaults=True):
     error: Refusal | None = None
 
 
-class Decision(Struct, frozen=True, omit_defaults=True):
+class Decision(Versioned, frozen=True, omit_defaults=True):
     """One allocation as it is logged on scaling.decisions, so that any policy can be valued afterwards.
 
     Attributes:
@@ -370,20 +371,19 @@ class Decision(Struct, frozen=True, omit_defaults=True):
     outcome: str
     method: str
     contexts: list[str]
-    task: dict[str, Scalar] = {}
+    task: dict[str, Scalar] = field(default_factory=dict)
     complexity: float | None = None
     budget: float | None = None
     explored: bool = False
     test: str = ""
     arm: str = ""
-    expected: dict[str, float] = {}
-    laws: dict[str, int] = {}
-    overrides: list[Intervention] = []
+    expected: dict[str, float] = field(default_factory=dict)
+    laws: dict[str, int] = field(default_factory=dict)
+    overrides: list[Intervention] = field(default_factory=list)
     override_cost: float = 0.0
-    schema_version: int = 1
 
 
-class Override(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Override(Versioned, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A standing order of a person on scaling.overrides: it holds for a context, from when it is given until it ends.
 
     Attributes:
@@ -403,7 +403,6 @@ class Override(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tr
     ends: str | None = None
     lifted_at: str | None = None
     lifted_by: Text | None = None
-    schema_version: int = 1
 
 
 class Arm(StrEnum):
@@ -413,7 +412,7 @@ class Arm(StrEnum):
     FIXED = "fixed"
 
 
-class ABTest(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class ABTest(Versioned, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """An A/B test of the allocator against a fixed setting, on scaling.tests; sealed by its first record.
 
     Attributes:
@@ -444,7 +443,6 @@ class ABTest(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True
     ended_by: Text | None = None
     verdict: str = ""
     sentence: str = ""
-    schema_version: int = 1
 
 
 def check_moments(*moments: str | None) -> None:

@@ -14,6 +14,7 @@ from msgspec import Meta, Struct, field
 from models.dimensions import Dimension, Outcome
 from models.events import Identifier, Text
 from models.laws import Estimate, Law
+from models.versions import Versioned
 
 ANALYSIS_VERSION = 1
 """Which analysis a definition was sealed for; another one is a deviation."""
@@ -117,7 +118,7 @@ class Definition(Struct, frozen=True, forbid_unknown_fields=True):
     analysis_version: int = ANALYSIS_VERSION
 
 
-class Sealed(Struct, frozen=True):
+class Sealed(Versioned, frozen=True):
     """A sealed version of a definition: `<id>|<version>|definition` on scaling.experiments.
 
     `sha256` is that of the definition's canonical JSON, `previous_sha256` chains a later version to the one before,
@@ -133,19 +134,17 @@ class Sealed(Struct, frozen=True):
     code_version: str
     reason: str = ""
     by: str = ""
-    schema_version: int = 1
 
 
-class Draft(Struct, frozen=True):
+class Draft(Versioned, frozen=True):
     """A definition that has not started: `<id>|0|draft`."""
 
     definition: Definition
     created_at: str
     by: str = ""
-    schema_version: int = 1
 
 
-class StatusRecord(Struct, frozen=True):
+class StatusRecord(Versioned, frozen=True):
     """Where a version stands, why, and what to do next: `<id>|<version>|status`."""
 
     experiment_id: str
@@ -156,7 +155,6 @@ class StatusRecord(Struct, frozen=True):
     next_step: str
     by: str = ""
     mac: str = ""
-    schema_version: int = 1
 
 
 class Joined(Struct, frozen=True, omit_defaults=True):
@@ -180,7 +178,7 @@ class Joined(Struct, frozen=True, omit_defaults=True):
     excluded: bool = False
 
 
-class Assignment(Struct, frozen=True, omit_defaults=True):
+class Assignment(Versioned, frozen=True, omit_defaults=True):
     """One task's value: `<id>|<assignment id>` on scaling.assignments, written again when its run has come.
 
     Attributes:
@@ -213,10 +211,9 @@ class Assignment(Struct, frozen=True, omit_defaults=True):
     run: Joined | None = None
     repeats: list[str] = field(default_factory=list)
     outcome_mac: str = ""
-    schema_version: int = 1
 
 
-class Notes(Struct, frozen=True, omit_defaults=True):
+class Notes(Versioned, frozen=True, omit_defaults=True):
     """What is remembered beside a version: `<id>|<version>|notes`.
 
     `unproven` are runs that named the experiment without a valid token, with the reason; `tampering` says what was
@@ -227,7 +224,6 @@ class Notes(Struct, frozen=True, omit_defaults=True):
     tampering: list[str] = field(default_factory=list)
     corrections: int = 0
     mac: str = ""
-    schema_version: int = 1
 
 
 class ArmResult(Struct, frozen=True, omit_defaults=True):
@@ -316,7 +312,7 @@ class Secondary(Struct, frozen=True, omit_defaults=True):
     missing: str = ""
 
 
-class Result(Struct, frozen=True, omit_defaults=True):
+class Result(Versioned, frozen=True, omit_defaults=True):
     """What an experiment says now: `<id>|<version>|result`, refreshed with every window, valid to look at always.
 
     Attributes:
@@ -368,10 +364,9 @@ class Result(Struct, frozen=True, omit_defaults=True):
     data: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     mac: str = ""
-    schema_version: int = 1
 
 
-class Finding(Struct, frozen=True, omit_defaults=True):
+class Finding(Versioned, frozen=True, omit_defaults=True):
     """What an experiment found, once and for all: a record of scaling.findings, whose order is that of the tests.
 
     The topic has one partition; the level that LORD++ gives a finding follows from the findings before it.
@@ -400,10 +395,9 @@ class Finding(Struct, frozen=True, omit_defaults=True):
     knee: float | None = None
     recommended_value: float | None = None
     mac: str = ""
-    schema_version: int = 1
 
 
-class RequestsCut(Struct, frozen=True):
+class RequestsCut(Versioned, frozen=True):
     """How far requests have been carried out: `cut|<partition>|requests`.
 
     A request below `offset` is in, unless it came after `timestamp` (the broker's, in milliseconds): then the topic was

@@ -1,9 +1,12 @@
 """The joint law record: one outcome as a function of all dimensions together, as scaling.laws carries it."""
 
+from typing import ClassVar
+
 import msgspec
-from msgspec import Struct, field
+from msgspec import field
 
 from models.laws import Law
+from models.versions import Versioned
 
 SCHEMA_VERSION = 1
 
@@ -11,7 +14,7 @@ JOINT = "joint"
 """What stands for the dimension in a joint law's id: context|joint|outcome|tier."""
 
 
-class JointLaw(Struct, frozen=True, omit_defaults=True):
+class JointLaw(Versioned, frozen=True, omit_defaults=True):
     """An outcome's mean over all dimensions and complexity at once.
 
         link(E[y] / base) = Σ coefficients_k · term_k        base = Σ base_m · monomial_m (1 where there is none)
@@ -72,7 +75,8 @@ class JointLaw(Struct, frozen=True, omit_defaults=True):
     epoch_since: str | None = None
     missing: dict[str, str] = field(default_factory=dict)
     lineage: dict[str, int] = field(default_factory=dict)
-    schema_version: int = SCHEMA_VERSION
+
+    NEWEST: ClassVar[int] = SCHEMA_VERSION
 
 
 LawRecord = Law | JointLaw

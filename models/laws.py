@@ -1,6 +1,10 @@
 """The law record: what scaling.laws carries, one record per law."""
 
+from typing import ClassVar
+
 from msgspec import Struct, field
+
+from models.versions import Versioned
 
 SCHEMA_VERSION = 2
 
@@ -284,7 +288,7 @@ class Pooling(Struct, frozen=True, omit_defaults=True):
     family: str
 
 
-class Law(Struct, frozen=True, omit_defaults=True):
+class Law(Versioned, frozen=True, omit_defaults=True):
     """One scaling law: an outcome as a function of one dimension in one context.
 
     `missing` says, part by part, why something is not known. `lineage` holds, per source partition of scaling.runs,
@@ -329,7 +333,8 @@ class Law(Struct, frozen=True, omit_defaults=True):
     lint: list[str] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     lineage: dict[str, int] = field(default_factory=dict)
-    schema_version: int = SCHEMA_VERSION
+
+    NEWEST: ClassVar[int] = SCHEMA_VERSION
 
 
 def law_id(context: str, dimension: str, outcome: str, tier: str) -> str:

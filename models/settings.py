@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from models.errors import SettingsError
 
-HIDDEN = frozenset({"clickhouse_password", "experiment_secret"})
+HIDDEN = frozenset({"clickhouse_password", "experiment_secret", "kafka_password"})
 """Settings that are never shown."""
 
 Positive = Annotated[int, Field(gt=0)]
@@ -44,9 +44,23 @@ class Settings(BaseSettings):
     )
 
     kafka: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, host:port, comma-separated.")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How clients connect to Kafka; whatever leaves the machine should be SASL_SSL or SSL."
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="How kafka_username is proven to Kafka."
+    )
+    kafka_username: str = Field("", max_length=256, description="Kafka user.")
+    kafka_password: str = Field("", repr=False, max_length=256, description="Kafka password.")
+    kafka_ca_file: str = Field("", description="Certificates (PEM) that Kafka's is checked by; empty: the system's.")
+    kafka_cert_file: str = Field("", description="Our own certificate (PEM), where Kafka asks clients for one.")
+    kafka_key_file: str = Field("", description="The key of kafka_cert_file; empty: it is in the same file.")
     clickhouse: str = Field("http://127.0.0.1:8123", description="URL of ClickHouse's HTTP interface.")
     clickhouse_user: str = Field("default", description="ClickHouse user.")
     clickhouse_password: str = Field("", repr=False, description="ClickHouse password.")
+    clickhouse_ca_file: str = Field(
+        "", description="Certificates (PEM) that ClickHouse's is checked by under https; empty: the system's."
+    )
     clickhouse_database: str = Field(
         "scaling", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$", description="ClickHouse database."
     )
@@ -75,6 +89,12 @@ class Settings(BaseSettings):
         500, description="Distinct values kept for each key list and partition; the overflow goes to 'other'."
     )
     dedupe_runs: Positive = Field(1_000_000, description="Run ids remembered per partition.")
+    reject_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="A stats worker stops once more than this share of the last records was rejected; 1: never."
+    )
+    reject_window: Annotated[int, Field(ge=100, le=1_000_000)] = Field(
+        10_000, description="Records of a partition among which reject_share holds; fewer never stop a worker."
+    )
     bucket_seconds: Positive = Field(3600, description="Length of a time bucket of the Grams.")
     buckets_kept: Positive = Field(48, description="Buckets kept apart; older ones are folded into history.")
 
@@ -154,6 +174,13 @@ class Settings(BaseSettings):
         "all workers; the embedded stack makes its own.",
     )
 
+    metrics_host: str = Field(
+        "127.0.0.1", description="Address of a worker's /healthz, /readyz and /metrics, which know no password."
+    )
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        0, description="Port of a worker's /healthz, /readyz and /metrics; 0: none. The embedded stack picks its own."
+    )
+
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Log level.")
 
     @classmethod
@@ -197,6 +224,8 @@ def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - any setting b
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        value = "(hidden)" if name in HIDDEN else repr(first.get("input"))
+        # A name that is unknown may be that of a secret, misspelt.
+        hidden = name in HIDDEN or (first["type"] == "extra_forbidden" and isinstance(first.get("input"), str))
+        value = "(hidden)" if hidden else repr(first.get("input"))
         message = f"setting {name} = {value}: {first['msg']}"
         raise SettingsError(message) from None

@@ -14,12 +14,13 @@ from agents.ab import latest
 from agents.ab_result import PATIENCE, STEPS, STRATA, ABLog, ArmLog, Given
 from analytics.outcome_per_cost import Arm as Moments
 from models.allocations import ABTest, Arm
-from models.errors import InvalidExperiment, NotReachable
+from models.errors import InvalidExperiment
 from models.settings import Settings
 from models.topics import TESTS
 from streams.clickhouse import query
 from streams.context_keys import context_condition
 from streams.kafka_clients import read_compacted
+from streams.kafka_security import connection, unreachable
 
 COUNTS = (
     *("tasks", "repeats", "pending", "unjudged", "unpriced", "explored", "reporting", "complied"),
@@ -59,7 +60,7 @@ async def read_tests(settings: Settings) -> dict[str, ABTest]:
     async for record in read_compacted(settings, TESTS):
         try:
             said = _decode(record.value or b"")
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue  # no command wrote it
         tests[said.test_id] = latest(tests.get(said.test_id), said)
     return dict(sorted(tests.items(), key=lambda each: each[1].started_at))
@@ -85,12 +86,10 @@ async def publish_test(settings: Settings, test: ABTest) -> None:
         NotReachable: Kafka does not answer.
     """
     try:
-        async with AIOKafkaProducer(bootstrap_servers=settings.kafka, acks="all") as producer:
+        async with AIOKafkaProducer(**connection(settings), acks="all") as producer:
             await producer.send_and_wait(TESTS, _encode(test), key=test.test_id.encode())
     except KafkaError:
-        raise NotReachable(
-            f"Kafka at {settings.kafka} does not answer: start it with scaling up, or set SCALING_KAFKA"
-        ) from None
+        raise unreachable(settings) from None
 
 
 def read_log(settings: Settings, test_id: str) -> ABLog:

@@ -1,6 +1,7 @@
 """The allocator: follows laws, overrides and A/B tests on their topics, and answers requests from memory."""
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -19,9 +20,14 @@ from models.allocations import ABTest, Decision, Override, check_moments
 from models.errors import ScalingError
 from models.joint_laws import JointLaw, is_joint
 from models.laws import Law
+from models.metrics import ALLOCATOR_WORKER, ANSWER_SECONDS, ANSWERS, LAWS_KNOWN, UNLOGGED
+from models.metrics import DECISIONS as DECISIONS_MADE
 from models.settings import Settings
 from models.topics import ALLOCATE_REPLIES, ALLOCATE_REQUESTS, DECISIONS, LAWS, MAX_MESSAGE_BYTES, OVERRIDES, TESTS
+from streams.endpoint import endpoint
 from streams.kafka_clients import POLL_MS, caught_up, reader
+from streams.kafka_security import connection
+from streams.vitals import Vitals
 
 GROUP = "scaling-allocator"
 BATCH_BYTES = 256 * 1024
@@ -51,14 +57,17 @@ class AllocatorService:
     Requests are answered only after what was there at the start has been read.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, vitals: Vitals | None = None) -> None:
         self.allocator = Allocator(settings)
+        self.vitals = vitals or Vitals(ALLOCATOR_WORKER)
         self.unreadable = 0
         self.answered = 0
         self.unlogged = 0
         self.ready = asyncio.Event()
         self._settings = settings
+        self.vitals.ready_unless(lambda: None if self.ready.is_set() else "laws, overrides and tests are being read")
         allocator = self.allocator
+        self.vitals.when_asked(lambda: self.vitals.set(LAWS_KNOWN, len(allocator.book) + allocator.book.joint_laws))
         self._followed = (
             Followed(LAWS, self._take_law, allocator.book.delete),
             Followed(
@@ -93,7 +102,7 @@ class AllocatorService:
                 followed.forget(key)
             else:
                 followed.take(key, record.value)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             self.unreadable += 1
             log.warning(
                 "record_unreadable",
@@ -124,7 +133,7 @@ class AllocatorService:
         settings = self._settings
         requests = AIOKafkaConsumer(
             ALLOCATE_REQUESTS,
-            bootstrap_servers=settings.kafka,
+            **connection(settings),
             group_id=GROUP,
             group_instance_id=settings.instance_id or None,
             session_timeout_ms=int(settings.session_seconds * 1000),
@@ -132,7 +141,7 @@ class AllocatorService:
             auto_offset_reset="latest",
         )
         producer = AIOKafkaProducer(
-            bootstrap_servers=settings.kafka, max_batch_size=BATCH_BYTES, max_request_size=MAX_MESSAGE_BYTES
+            **connection(settings), max_batch_size=BATCH_BYTES, max_request_size=MAX_MESSAGE_BYTES
         )
         async with requests, producer:
             for partition in requests.assignment():
@@ -147,7 +156,10 @@ class AllocatorService:
     async def _reply(self, record: ConsumerRecord, producer: AIOKafkaProducer) -> None:
         """Answer, without waiting for the broker; what it does not take is logged."""
         key = record.key or b""
+        began = time.perf_counter()
         reply, decisions = self._answer(record.value or b"", key.decode(errors="replace"))
+        self.vitals.observe(ANSWER_SECONDS, time.perf_counter() - began)
+        self.vitals.count(DECISIONS_MADE, len(decisions))
         try:
             # The decision goes first: no run shall echo one that is not in the log.
             for decision in decisions:
@@ -170,6 +182,7 @@ class AllocatorService:
     def _logged(self, sent: "asyncio.Future[object]") -> None:
         if not sent.cancelled() and sent.exception() is not None:
             self.unlogged += 1
+            self.vitals.count(UNLOGGED)
             log.warning("decision_lost", reason=str(sent.exception()))
 
     def _replied(self, sent: "asyncio.Future[object]") -> None:
@@ -179,6 +192,7 @@ class AllocatorService:
             log.warning("reply_lost", reason=str(sent.exception()))
         else:
             self.answered += 1
+            self.vitals.count(ANSWERS)
 
 
 async def run_allocator(settings: Settings, stop: asyncio.Event) -> None:
@@ -188,7 +202,9 @@ async def run_allocator(settings: Settings, stop: asyncio.Event) -> None:
         NotReachable: Kafka does not answer at the start.
         StackError: One of the topics does not exist.
     """
-    await AllocatorService(settings).run(stop)
+    service = AllocatorService(settings)
+    async with endpoint(settings, service.vitals):
+        await service.run(stop)
 
 
 async def _until(stop: asyncio.Event, *work: Coroutine[Any, Any, None]) -> None:

@@ -22,14 +22,18 @@ from agents.related import as_told, related
 from models.errors import Fenced, NotReachable, QueryError
 from models.joint_laws import LawRecord
 from models.laws import Law
+from models.metrics import AUDIT_WORKER, CONTEXTS_AUDITED, LAWS_PUBLISHED, ROUND_SECONDS
 from models.settings import Settings
 from models.topics import LAWS
 from streams.audit_process import audit, start_processes, stop_processes
 from streams.cut import Cut, read_cut
 from streams.drifts import Drifts, read_drifts
+from streams.endpoint import endpoint
 from streams.extents import Extent, absence, read_extents
 from streams.kafka_clients import read_compacted
+from streams.kafka_security import connection, unreachable
 from streams.law_topic import publish_laws
+from streams.vitals import Vitals
 
 TRANSACTIONAL_ID = "scaling-audit"
 TAKEN_OVER = "another auditor has taken over the audited laws: this one stops; run one `scaling worker audit`"
@@ -66,8 +70,11 @@ class AuditService:
     first stops at its next publication.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, vitals: Vitals | None = None) -> None:
         self._settings = settings
+        self.vitals = vitals or Vitals(AUDIT_WORKER)
+        self.vitals.ready_unless(lambda: self._waits)
+        self._waits: str | None = "the published laws are being read"
         self._published = PublishedLaws()
         self._audited: dict[str, Extent] = {}
         self._drifts: dict[str, Drifts] = {}
@@ -110,8 +117,9 @@ class AuditService:
         async for record in read_compacted(self._settings, LAWS):
             try:
                 self._take((record.key or b"").decode(), record.value)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 log.warning("law_unreadable", partition=record.partition, offset=record.offset, reason=str(error))
+        self._waits = "ClickHouse has not told yet what is in it"
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + self._settings.audit_seconds
@@ -139,6 +147,7 @@ class AuditService:
         began = time.monotonic()
         cut = await asyncio.to_thread(read_cut, self._settings)
         drifts = await asyncio.to_thread(read_drifts, self._settings)
+        self._waits = None
         if cut == self._cut and not self._drifted(self._audited, drifts):
             return
         extents = await asyncio.to_thread(read_extents, self._settings, cut)
@@ -153,12 +162,14 @@ class AuditService:
         # A context that failed is tried again in the next round, with new runs or without.
         self._cut = None if current.failed else cut
         if current.contexts or current.failed:
+            spent = time.monotonic() - began
+            self.vitals.observe(ROUND_SECONDS, spent)
             log.info(
                 "audit_round",
                 contexts=current.contexts,
                 laws=current.published,
                 failed=current.failed,
-                seconds=round(time.monotonic() - began, 3),
+                seconds=round(spent, 3),
             )
 
     def _changed(self, extents: Mapping[str, Extent], drifts: Mapping[str, Drifts]) -> list[str]:
@@ -188,8 +199,10 @@ class AuditService:
                 log.exception("audit_failed", context=context, reason=str(error))
                 current.failed += 1
                 self._failures[context] += 1
+                self.vitals.count(CONTEXTS_AUDITED, result="failed")
             else:
                 current.contexts += 1
+                self.vitals.count(CONTEXTS_AUDITED, result="audited")
                 self._failures.pop(context, None)
                 self._remember(context, current.extents, current.drifts)
 
@@ -270,12 +283,13 @@ class AuditService:
                 part = new[first : first + LAWS_AT_ONCE]
                 await publish_laws(self._producer, part, TAKEN_OVER)
                 self._published.confirm(part)
+                self.vitals.count(LAWS_PUBLISHED, len(part))
         return len(new)
 
     async def _fence(self) -> AIOKafkaProducer:
         """Open the producer of the audited laws; from then on no other auditor's can publish."""
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._settings.kafka,
+            **connection(self._settings),
             transactional_id=TRANSACTIONAL_ID,
             linger_ms=5,
             max_batch_size=256 * 1024,
@@ -284,8 +298,7 @@ class AuditService:
             await producer.start()
         except KafkaConnectionError:
             await producer.stop()
-            message = f"Kafka at {self._settings.kafka} does not answer: start it with scaling up, or set SCALING_KAFKA"
-            raise NotReachable(message) from None
+            raise unreachable(self._settings) from None
         return producer
 
 
@@ -308,4 +321,6 @@ async def run_auditor(settings: Settings, stop: asyncio.Event) -> None:
         NotReachable: Kafka does not answer at the start.
         StackError: scaling.laws does not exist.
     """
-    await AuditService(settings).run(stop)
+    service = AuditService(settings)
+    async with endpoint(settings, service.vitals):
+        await service.run(stop)

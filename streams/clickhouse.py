@@ -23,6 +23,8 @@ from urllib3 import PoolManager
 
 from models.errors import NotReachable, QueryError, SettingsError, StackError
 from models.settings import Settings
+from streams.migration import additions, table_of
+from streams.tls import tls_context
 
 log = structlog.get_logger()
 
@@ -103,6 +105,7 @@ class ClickHouseSink:
         self._wait = wait_exponential(multiplier=first_pause, max=longest_pause) + wait_random(0, first_pause)
         self._closed = asyncio.Event()
         self._failing: set[str] = set()
+        self.failures = 0
         self._client: HttpClient | None = None
         self._client_lock = threading.Lock()
         self._types: dict[str, dict[str, ClickHouseType]] = {}
@@ -166,6 +169,7 @@ class ClickHouseSink:
 
     def _failed(self, table: str, number: int, error: Exception) -> None:
         self._failing.add(table)
+        self.failures += 1
         # Attempts 1, 2, 4, 8, ...: an outage of a night is a dozen lines.
         if number & (number - 1) == 0:
             log.warning(
@@ -211,7 +215,7 @@ class ClickHouseSink:
 
 
 async def apply_schema(settings: Settings, timeout: float = 30.0) -> None:  # noqa: ASYNC109 - waits for a server to start
-    """Create the database, its tables and its views where they are absent; wait for ClickHouse to answer.
+    """Create the database, its tables and its views, add what older tables lack; wait for ClickHouse to answer.
 
     Raises:
         NotReachable: ClickHouse did not answer within `timeout` seconds.
@@ -254,6 +258,7 @@ def query(
     readonly: bool = True,
     seconds: int = 60,
     rows: int = 1_000_000,
+    limits: Mapping[str, int] | None = None,
 ) -> Rows: ...
 
 
@@ -267,6 +272,7 @@ def query(
     readonly: bool = True,
     seconds: int = 60,
     rows: int = 1_000_000,
+    limits: Mapping[str, int] | None = None,
 ) -> bytes: ...
 
 
@@ -279,6 +285,7 @@ def query(
     readonly: bool = True,
     seconds: int = 60,
     rows: int = 1_000_000,
+    limits: Mapping[str, int] | None = None,
 ) -> Rows | bytes:
     """Run a query.
 
@@ -290,24 +297,26 @@ def query(
         readonly: Refuse everything that writes.
         seconds: Longest execution time.
         rows: Most rows of a result; a larger one is an error, never a part of it.
+        limits: Further settings of the query.
 
     Raises:
         QueryError: ClickHouse refused the query; the message is its own.
         NotReachable: ClickHouse does not answer.
     """
-    limits: dict[str, Any] = {
+    bounds: dict[str, Any] = {
+        **(limits or {}),
         "max_execution_time": seconds,
         "max_result_rows": rows,
         "result_overflow_mode": "throw",
     }
     if readonly:
         # Level 1 and not 2, which would still let INSERT INTO FUNCTION write files and SETTINGS lift the limits.
-        limits["readonly"] = 1
+        bounds["readonly"] = 1
     bound = dict(parameters) if parameters else None
     with _query_errors(settings):
         client = _connect(settings, seconds + CONNECT_SECONDS)
         try:
-            allowed = _allowed(client, limits)
+            allowed = _allowed(client, bounds)
             if fmt is not None:
                 return client.raw_query(sql, parameters=bound, settings=allowed, fmt=fmt)
             result = client.query(sql, parameters=bound, settings=allowed)
@@ -334,7 +343,10 @@ def _connect(settings: Settings, answer_seconds: int, *, database: bool = True) 
     parts = urlsplit(address(settings))
     host = parts.hostname or ""
     # A pool of our own: a proxy of the environment is for the outside world, and ClickHouse stands beside us.
-    pool = get_pool_manager()
+    ca_file = settings.clickhouse_ca_file
+    if ca_file:
+        tls_context(ca_file, "clickhouse")  # a file that is none is told now, and not as a server that does not answer
+    pool = get_pool_manager(ca_cert=ca_file or None)
     try:
         return HttpClient(
             parts.scheme,
@@ -363,8 +375,30 @@ def _apply(settings: Settings) -> None:
     try:
         for statement in schema_statements(settings.clickhouse_database):
             client.command(statement)
+            # Before the views that follow it: a view has the columns that its table had when it was made.
+            for change in _additions(client, statement, settings.clickhouse_database):
+                client.command(change)
+                log.info("clickhouse_schema_changed", statement=change)
     finally:
         _disconnect(client.http)
+
+
+def _additions(client: HttpClient, statement: str, database: str) -> list[str]:
+    table = table_of(statement)
+    if table is None:
+        return []
+    bound = {"database": database, "table": table.name.rpartition(".")[2]}
+    found = {
+        what: {
+            name
+            for (name,) in client.query(
+                f"SELECT name FROM system.{what} WHERE database = {{database:String}} AND table = {{table:String}}",  # noqa: S608 - one of two names
+                parameters=bound,
+            ).result_rows
+        }
+        for what in ("columns", "data_skipping_indices")
+    }
+    return list(additions(table, found["columns"], found["data_skipping_indices"]))
 
 
 def _allowed(client: HttpClient, wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Read the decisions of the allocator from ClickHouse, with what their runs brought, and value policies by them."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -73,6 +74,7 @@ def evaluate_policy(
     since: datetime | None = None,
     context: str = GLOBAL,
     tests: bool = True,
+    most: int = MOST_DECISIONS,
 ) -> Evaluation:
     """Value a policy by the decisions in ClickHouse.
 
@@ -84,14 +86,19 @@ def evaluate_policy(
         since: Leave out what was decided earlier.
         context: Only decisions about tasks of this context.
         tests: Whether decisions in A/B tests count.
+        most: How many are read; a note says so where there may be more.
 
     Raises:
         NotEnoughData: Too small an effective sample size, or too little to fit the outcome model on.
         QueryError: ClickHouse refused the query.
         NotReachable: ClickHouse does not answer.
     """
-    decisions = read_decisions(settings, since=since, context=context, tests=tests)
-    return evaluate(decisions, policy, outcome, value=settings.value_of_success if value is None else value)
+    decisions = read_decisions(settings, since=since, context=context, tests=tests, most=most)
+    found = evaluate(decisions, policy, outcome, value=settings.value_of_success if value is None else value)
+    if len(decisions) < most:
+        return found
+    note = f"only the newest {most:,} decisions are read: what was decided before them does not count"
+    return replace(found, notes=[*found.notes, note])
 
 
 def _decision(row: dict[str, Any]) -> PastDecision:

@@ -7,10 +7,10 @@ from typing import Self
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from models.errors import NotReachable
 from models.settings import Settings
 from models.topics import MAX_MESSAGE_BYTES
 from streams.kafka_clients import POLL_MS
+from streams.kafka_security import connection, unreachable
 
 
 class Exchange:
@@ -34,11 +34,10 @@ class Exchange:
         self._reading: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        kafka = self._settings.kafka
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=kafka, request_timeout_ms=5000, max_request_size=MAX_MESSAGE_BYTES
+            **connection(self._settings), request_timeout_ms=5000, max_request_size=MAX_MESSAGE_BYTES
         )
-        self._consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False)
+        self._consumer = AIOKafkaConsumer(**connection(self._settings), enable_auto_commit=False)
         try:
             await self._producer.start()
             await self._consumer.start()
@@ -50,8 +49,7 @@ class Exchange:
         except BaseException as error:
             await self._close()
             if isinstance(error, KafkaError):
-                message = f"Kafka at {kafka} does not answer: start it with scaling up, or set SCALING_KAFKA"
-                raise NotReachable(message) from None
+                raise unreachable(self._settings) from None
             raise
         self._reading = asyncio.create_task(self._read())
         return self

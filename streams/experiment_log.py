@@ -60,7 +60,7 @@ async def read_courses(settings: Settings) -> dict[str, Course]:
         course = courses.setdefault(experiment, Course(experiment))
         try:
             take(course, int(number), kind, record.value)
-        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, RecursionError):
             continue  # what cannot be read is named by verification
     return {name: course for name, course in courses.items() if course.draft or course.versions}
 
@@ -85,7 +85,7 @@ async def read_findings(settings: Settings) -> list[Finding]:
     async for record in read_compacted(settings, FINDINGS):
         try:
             found.append(msgspec.json.decode(record.value or b"", type=Finding))
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue  # no owner wrote it; it takes no place
     return found
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from agents.definitions import assignment_mac, digest, outcome_mac, same_mac, sealed_truly, with_mac
+from agents.definitions import assignment_mac, digest, outcome_mac, sealed_truly, truly_written
 from agents.experiment_records import UNREADABLE, difference, moment, read_sealed
 from models.errors import InvalidExperiment, QueryError, StackError
 from models.experiments import Assignment, Finding, Notes, Result, Sealed, StatusRecord
@@ -108,7 +108,7 @@ async def _check_assignments(found: Verification, settings: Settings, true: dict
         name = key.decode(errors="replace")
         try:
             assignment = msgspec.json.decode(value or b"", type=Assignment)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             found.problems.append(f"assignment {name}: it was deleted or cannot be read")
             continue
         sealed = true.get(assignment.version)
@@ -137,11 +137,11 @@ async def _check_records(found: Verification, settings: Settings, secret: str) -
     for name, value in newest.items():
         kind = name.rpartition("|")[2]
         try:
-            told = msgspec.json.decode(value or b"", type=KINDS[kind])
+            msgspec.json.decode(value or b"", type=KINDS[kind])
         except UNREADABLE:
             found.problems.append(f"{name}: it was deleted or cannot be read")
             continue
-        if not same_mac(with_mac(name, told, secret).mac, told.mac):
+        if not truly_written(name, value or b"", secret):
             found.problems.append(f"{name}: it was changed by somebody without the secret")
 
 

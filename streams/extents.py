@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 from models.contexts import context_id, context_pairs
 from models.settings import Settings
@@ -31,19 +32,37 @@ def read_extents(settings: Settings, cut: Cut) -> dict[str, Extent]:
         QueryError: ClickHouse refused the query.
         NotReachable: ClickHouse does not answer.
     """
+    return {
+        context: Extent(runs, fingerprint)
+        for context, (runs, fingerprint) in by_context(settings, cut, "extents").items()
+        if runs
+    }
+
+
+def by_context(settings: Settings, cut: Cut, name: str) -> dict[str, tuple[Any, ...]]:
+    """Read numbers for each context of the runs below a cut; of each key list those with the most runs.
+
+    Args:
+        settings: Where ClickHouse is, the key lists, and how many contexts of each count.
+        cut: Up to where runs are in.
+        name: A file of streams/sql whose statement gives `outside`, the numbers, and the context's keys.
+
+    Raises:
+        QueryError: ClickHouse refused the query.
+        NotReachable: ClickHouse does not answer.
+    """
     # Grouping sets need a key: where there is none, one that no run has makes no context.
     key_lists: list[list[str]] = [[], *(settings.context_keys or [[NO_KEY]])]
     keys = list(dict.fromkeys(key for each in key_lists for key in each))
-    sql, parameters = _statement(keys, key_lists, settings.context_values)
+    sql, parameters = _statement(name, keys, key_lists, settings.context_values)
     condition, cut_parameters = below_condition(cut)
     found = query(settings, sql.replace("{condition}", condition), parameters=parameters | cut_parameters)
     by_outside = {_outside(keys, each): each for each in key_lists}
-    extents: dict[str, Extent] = {}
-    for outside, runs, fingerprint, *texts in found.rows:
-        value_of = dict(zip(keys, texts, strict=True))
-        if runs:
-            extents[context_id([(key, value_of[key]) for key in by_outside[outside]])] = Extent(runs, fingerprint)
-    return extents
+    numbers: dict[str, tuple[Any, ...]] = {}
+    for outside, *values in found.rows:
+        value_of = dict(zip(keys, values[-len(keys) :], strict=True))
+        numbers[context_id([(key, value_of[key]) for key in by_outside[outside]])] = tuple(values[: -len(keys)])
+    return numbers
 
 
 def absence(context: str, extents: Mapping[str, Extent], settings: Settings) -> str:
@@ -63,7 +82,9 @@ def _outside(keys: Sequence[str], grouped: Sequence[str]) -> int:
     return int("".join("0" if key in grouped else "1" for key in keys) or "0", 2)
 
 
-def _statement(keys: Sequence[str], key_lists: Sequence[Sequence[str]], most: int) -> tuple[str, dict[str, str]]:
+def _statement(
+    name: str, keys: Sequence[str], key_lists: Sequence[Sequence[str]], most: int
+) -> tuple[str, dict[str, str]]:
     texts: list[str] = []
     parameters: dict[str, str] = {}
     for number, key in enumerate(keys):
@@ -80,7 +101,7 @@ def _statement(keys: Sequence[str], key_lists: Sequence[Sequence[str]], most: in
         "{sets}": ", ".join(f"({each})" for each in dict.fromkeys(sets)),
         "{most}": str(most),
     }
-    sql = files("streams").joinpath("sql", "extents.sql").read_text(encoding="utf-8")
+    sql = files("streams").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
     for place, part in parts.items():
         sql = sql.replace(place, part)
     return sql, parameters

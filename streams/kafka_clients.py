@@ -7,9 +7,10 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError
 
-from models.errors import NotReachable, StackError
+from models.errors import StackError
 from models.settings import Settings
 from models.topics import MAX_MESSAGE_BYTES
+from streams.kafka_security import connection, unreachable
 
 POLL_MS = 500
 PATIENCE = 30.0
@@ -29,7 +30,7 @@ async def reader(
     with _explained(settings):
         known = await _partitions(settings, topic)
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.kafka,
+            **connection(settings),
             isolation_level="read_committed",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -72,7 +73,7 @@ async def read_compacted(
             batches = await consumer.getmany(timeout_ms=POLL_MS)
             quiet = 0.0 if batches else quiet + POLL_MS / 1000
             if quiet > PATIENCE:
-                raise NotReachable(_unreachable(settings))
+                raise unreachable(settings)
             for partition, records in batches.items():
                 for record in records:
                     if record.offset < ends[partition]:
@@ -81,7 +82,7 @@ async def read_compacted(
 
 async def _partitions(settings: Settings, topic: str) -> set[int]:
     # A consumer of an unknown topic would wait for it 40 seconds long.
-    client = AIOKafkaClient(bootstrap_servers=settings.kafka)
+    client = AIOKafkaClient(**connection(settings))
     try:
         await client.bootstrap()
         partitions: set[int] | None = (await client.fetch_all_metadata()).partitions_for_topic(topic)
@@ -97,8 +98,4 @@ def _explained(settings: Settings) -> Iterator[None]:
     try:
         yield
     except KafkaConnectionError:
-        raise NotReachable(_unreachable(settings)) from None
-
-
-def _unreachable(settings: Settings) -> str:
-    return f"Kafka at {settings.kafka} does not answer: start it with scaling up, or set SCALING_KAFKA"
+        raise unreachable(settings) from None

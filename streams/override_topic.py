@@ -5,10 +5,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from models.allocations import Override, check_moments
-from models.errors import NotReachable
 from models.settings import Settings
 from models.topics import OVERRIDES
 from streams.kafka_clients import read_compacted
+from streams.kafka_security import connection, unreachable
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Override).decode
@@ -31,7 +31,7 @@ async def read_overrides(settings: Settings) -> dict[str, Override]:
                 order = _decode(record.value)
                 check_moments(order.given_at, order.begins, order.ends)
                 orders[key] = order
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue
     return orders
 
@@ -42,10 +42,9 @@ async def publish_override(settings: Settings, order: Override) -> None:
     Raises:
         NotReachable: Kafka does not answer.
     """
-    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka, acks="all")
+    producer = AIOKafkaProducer(**connection(settings), acks="all")
     try:
         async with producer:
             await producer.send_and_wait(OVERRIDES, _encode(order), key=order.override_id.encode())
-    except KafkaError as error:
-        message = f"Kafka at {settings.kafka} does not answer ({error}): start it with scaling up, or set SCALING_KAFKA"
-        raise NotReachable(message) from None
+    except KafkaError:
+        raise unreachable(settings) from None

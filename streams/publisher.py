@@ -15,6 +15,7 @@ from analytics.partitions import partitions_of
 from models.errors import NotReachable, StackError
 from models.settings import Settings
 from models.topics import IMPORT_HEADER, MAX_MESSAGE_BYTES, RUNS
+from streams.kafka_security import connection, unreachable
 
 BATCH_BYTES = 512 * 1024
 BATCHES_IN_FLIGHT = 32
@@ -187,15 +188,13 @@ async def publishing(settings: Settings, import_id: str, rate: float | None = No
         NotReachable: Kafka does not answer.
     """
     producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka, acks="all", max_batch_size=BATCH_BYTES, max_request_size=MAX_MESSAGE_BYTES
+        **connection(settings), acks="all", max_batch_size=BATCH_BYTES, max_request_size=MAX_MESSAGE_BYTES
     )
     try:
         await producer.start()
         yield Publisher(producer, settings, import_id, rate)
     except KafkaConnectionError:
-        raise NotReachable(
-            f"Kafka at {settings.kafka} does not answer: start it with scaling up, or set SCALING_KAFKA"
-        ) from None
+        raise unreachable(settings) from None
     finally:
         await producer.stop()
 
@@ -204,5 +203,5 @@ def _key(payload: bytes) -> bytes | None:
     """Read the run id of a record; the rest of it is only skipped."""
     try:
         return _named(payload).agent_run_id.encode()
-    except (msgspec.MsgspecError, UnicodeError):
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None

@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaError
 
 from agents.flush import Record
 from models.settings import Settings
+from streams.kafka_security import connection
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +40,7 @@ class Replies:
     async def _opened(self) -> AIOKafkaProducer:
         async with self._opening:
             if self._producer is None:
-                producer = AIOKafkaProducer(bootstrap_servers=self._settings.kafka)
+                producer = AIOKafkaProducer(**connection(self._settings))
                 await producer.start()
                 self._producer = producer
         return self._producer

@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
 from models.errors import NotReachable, StackError
 from models.settings import Settings
 from models.topics import TOPICS, TopicSpec
+from streams.kafka_security import connection, require_access
 
 NO_ERROR = 0
 TOPIC_ALREADY_EXISTS = 36
@@ -78,13 +79,14 @@ async def connected_admin(settings: Settings, timeout: float) -> AsyncIterator[A
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     while True:
-        admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
+        admin = AIOKafkaAdminClient(**connection(settings))
         try:
             async with asyncio.timeout_at(deadline):
                 await admin.start()
             break
         except (KafkaConnectionError, TimeoutError, OSError):
             await admin.close()
+            await require_access(settings)
             if loop.time() + RETRY_SECONDS >= deadline:
                 message = (
                     f"Kafka at {settings.kafka} does not answer: start it (scaling up starts an embedded one), "

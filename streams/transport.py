@@ -27,6 +27,7 @@ from faust.transport.drivers.aiokafka import Transport as AIOKafkaTransport
 from faust.types import TP
 
 from models.batches import Batch
+from streams.vitals import Vitals
 
 SUPPORTED_FAUST = "0.15.3"
 IDLE_SECONDS = 0.02
@@ -179,6 +180,11 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         delivered = self._delivered[tp]
         return delivered[0] if delivered else None
 
+    def lag(self) -> dict[TP, int]:
+        """Count, for each assigned partition that is no table's, what lies between its commit and its known end."""
+        ends = {tp: self.highwater(tp) for tp in self.assignment() if not self._is_changelog_tp(tp)}
+        return {tp: max(0, end - (self._committed_offset.get(tp) or 0)) for tp, end in ends.items() if end is not None}
+
     def stop_flow(self) -> None:
         """Stop, and make everything fetched until now stale: a seek always follows before the flow resumes."""
         super().stop_flow()
@@ -232,7 +238,9 @@ class BatchSchema(faust.Schema):  # type: ignore[misc]
 
 
 class BatchApp(faust.App):  # type: ignore[misc]
-    """A Faust app whose consumer delivers batches."""
+    """A Faust app whose consumer delivers batches. `vitals` are those of the worker that it is."""
+
+    vitals: Vitals
 
     def _create_directories(self) -> None:
         """Make no folders: nothing is kept on disk."""

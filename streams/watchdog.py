@@ -14,6 +14,11 @@ class CommitWatchdog:
         self._clock = clock
         self._seen: dict[object, tuple[int, float]] = {}
 
+    @property
+    def age(self) -> float:
+        """Seconds that the oldest waiting batch has been seen waiting; 0 where nothing waits."""
+        return max((self._clock() - since for _, since in self._seen.values()), default=0.0)
+
     def check(self, oldest_waiting: Mapping[object, int | None]) -> None:
         """Compare with the last look.
 

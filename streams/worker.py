@@ -11,7 +11,10 @@ import structlog
 import uvloop
 
 from models.settings import Settings
+from streams.endpoint import EndpointService
 from streams.transport import BatchApp
+
+log = structlog.get_logger(__name__)
 
 NEVER_ROUTINE = 100_000
 """Garbage collections are spaced out: event batches are large, and nearly free of reference cycles."""
@@ -25,9 +28,21 @@ def run_worker(create: Callable[[Settings], BatchApp], settings: Settings) -> No
     asyncio.set_event_loop(loop)
     app = create(settings)
     worker = faust.Worker(
-        app, loop=loop, loglevel=None, redirect_stdouts=False, override_logging=False, quiet=True, stdout=sys.stderr
+        app,
+        EndpointService(settings, app.vitals),
+        loop=loop,
+        loglevel=None,
+        redirect_stdouts=False,
+        override_logging=False,
+        quiet=True,
+        stdout=sys.stderr,
     )
-    worker.execute_from_commandline()
+    try:
+        worker.execute_from_commandline()
+    finally:
+        # The last line of the log, which a supervisor shows: above it stand the tracebacks of all that stopped with it.
+        if app.crash_reason is not None:
+            log.error("stopped", app=app.conf.id, reason=str(app.crash_reason))
 
 
 def configure_logging(settings: Settings) -> None:
@@ -36,6 +51,11 @@ def configure_logging(settings: Settings) -> None:
     logging.basicConfig(
         stream=sys.stderr, level=max(level, logging.WARNING), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
+    log_to_stderr(level)
+
+
+def log_to_stderr(level: int) -> None:
+    """Send our own logs from a level on to standard error, one line each."""
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -14,6 +14,7 @@ from agents.allocation_wire import ERRORS, answer, decode_reply, decode_request,
 from agents.allocator import Allocator
 from analytics.allocation_worlds import AllocationWorld
 from models.allocations import (
+    MOST_TASKS,
     AdviseRequest,
     AllocateRequest,
     Attitude,
@@ -28,6 +29,7 @@ from models.allocations import (
 from models.errors import BudgetTooSmall, InvalidEvent, NotEnoughData, ScalingError
 from models.joint_laws import JointLaw
 
+TOO_MANY: list[dict[str, Any]] = [{}] * (MOST_TASKS + 1)
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 TASK = {"project": "web", "task_complexity": 0.4}
 REQUESTS: list[Request] = [
@@ -114,6 +116,7 @@ def test_what_is_asked_over_the_wire_is_answered_as_if_asked_directly(request_: 
         ),
         (b'{"kind": "portfolio", "request_id": "r", "tasks": [], "budget": 1}', "tasks"),
         (b'{"kind": "portfolio", "request_id": "r", "tasks": [{}]}', "budget"),
+        (encode_request(PortfolioRequest("r", TOO_MANY, 2.0)), "length <= 1000"),
         (b'{"kind": "advise", "request_id": "r", "agent_count": 1}', "missing required field"),
         (b'{"kind": "allocate", "request_id": "r"}', "budget = null"),
     ],

@@ -27,6 +27,7 @@ from agents.definitions import (
     same_mac,
     seal,
     sealed_truly,
+    truly_written,
     with_mac,
 )
 from analytics.ready_made import READY_MADE
@@ -435,6 +436,26 @@ def test_a_record_beside_a_definition_is_bound_to_its_key(record: Any, changes: 
         with_mac("agents-1|1|status", replace(record, **changes), SECRET),
     ]
     assert len({made.mac, *(each.mac for each in others)}) == 5
+
+
+class Later(Notes, frozen=True, omit_defaults=True):
+    """Notes as a later version might have them."""
+
+    mood: str = ""
+
+
+@pytest.mark.parametrize("record", [record for record, _ in RECORDS] + [Later({}, ["x"], mood="good")])
+def test_a_stored_record_is_believed_as_it_was_written(record: Any) -> None:  # noqa: ANN401
+    """With fields that this version does not know, and without those that it would write; and only so."""
+    key = "agents-1|1|notes"
+    fields = msgspec.json.decode(msgspec.json.encode(with_mac(key, record, SECRET)))
+    value = msgspec.json.encode(fields)
+    assert truly_written(key, value, SECRET)
+    assert not truly_written("agents-1|2|notes", value, SECRET)
+    assert not truly_written(key, value, OTHER)
+    others = [fields | {"schema_version": 2}, fields | {"added": 1}, {"mac": fields["mac"]}, fields | {"mac": None}]
+    others += [{name: content for name, content in fields.items() if name != gone} for gone in fields]
+    assert not any(truly_written(key, msgspec.json.encode(other), SECRET) for other in others)
 
 
 def test_a_token_names_its_assignment() -> None:

@@ -58,6 +58,20 @@ def test_worker_settings_exist_and_instances_have_names_of_their_own(services: d
     assert [services[name]["environment"]["SCALING_INSTANCE_ID"] for name in WORKERS] == list(WORKERS)
 
 
+def test_workers_tell_of_their_health_within_the_network_only(services: dict[str, Any]) -> None:
+    """Prometheus in the same network scrapes the port that the health check asks, and nobody outside does."""
+    targets = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    scraped = {target for job in targets for group in job["static_configs"] for target in group["targets"]}
+    assert scraped == {f"{name}:{services[name]['environment']['SCALING_METRICS_PORT']}" for name in WORKERS}
+    for name in WORKERS:
+        assert (
+            f":{services[name]['environment']['SCALING_METRICS_PORT']}/healthz"
+            in services[name]["healthcheck"]["test"][-1]
+        )
+        assert "ports" not in services[name]
+    assert services["init"]["healthcheck"] == {"disable": True}
+
+
 def test_only_the_owner_of_experiments_has_their_secret(services: dict[str, Any]) -> None:
     """Who holds the secret can forge seals and tokens; there is no default for it."""
     variable = "SCALING_EXPERIMENT_SECRET"
@@ -69,7 +83,8 @@ def test_what_runs_is_restarted_and_data_are_kept(services: dict[str, Any]) -> N
     """Long-running services restart by themselves; data lie on named volumes."""
     assert all(services[name]["restart"] == "unless-stopped" for name in ("kafka", "clickhouse", *WORKERS))
     volumes = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["volumes"]
-    mounted = {mount.split(":")[0] for service in services.values() for mount in service.get("volumes", [])}
+    mounts = [mount.split(":")[0] for service in services.values() for mount in service.get("volumes", [])]
+    mounted = {mount for mount in mounts if not mount.startswith("./")}
     assert mounted == set(volumes)
 
 

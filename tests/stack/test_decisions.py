@@ -175,6 +175,9 @@ async def test_policies_are_valued_from_the_log(settings: Settings) -> None:
         assert found.found.value.estimate == pytest.approx(truth, abs=4 * found.found.value.se)
         assert (found.found.n, found.pending, found.tasks) == (COUNT - PENDING, PENDING, COUNT - PENDING)
     assert four.found.gain.lo > 0.1
+    cut = evaluate_policy(settings, parse_policy("greedy"), most=1000)
+    assert any("only the newest 1,000 decisions are read" in note for note in cut.notes)
+    assert not any("are read" in note for note in four.notes)
     told = json.loads(await scaling(settings, "evaluate", "agent_count=4", "--json"))
     assert told["found"]["value"] == pytest.approx(msgspec.to_builtins(four.found.value))
     assert told["sentence"] == four.sentence

@@ -48,3 +48,19 @@ def test_what_no_longer_waits_or_was_given_up_is_forgotten(between: dict[object,
     watchdog.check({"runs-0": 9})
     clock.now = 100
     watchdog.check({"runs-0": 9})
+
+
+def test_its_age_is_that_of_the_batch_that_has_waited_longest() -> None:
+    """Nothing that waits has no age; a commit makes it young again."""
+    clock = Clock()
+    watchdog = CommitWatchdog(60, clock)
+    assert watchdog.age == 0
+    watchdog.check({"runs-0": 9, "runs-1": None})
+    clock.now = 40
+    watchdog.check({"runs-0": 9, "runs-1": 3})
+    assert watchdog.age == 40
+    clock.now = 50
+    watchdog.check({"runs-0": None, "runs-1": 3})
+    assert watchdog.age == 10
+    watchdog.check({})
+    assert watchdog.age == 0
