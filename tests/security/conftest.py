@@ -17,9 +17,9 @@ from models.settings import Settings, load_settings
 from streams.clickhouse import ClickHouseSink, apply_schema
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """Settings of a ClickHouse that has the schema."""
+    """Settings of a ClickHouse of the module's own that has the schema."""
     port = claim_port("ClickHouse", 0)
     settings = load_settings(clickhouse=f"http://{LOOPBACK}:{port}")
     state: Path = tmp_path_factory.mktemp("archive")
