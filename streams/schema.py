@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from models.settings import Settings
 from streams.clickhouse import query, schema_statements
+from streams.migration import table_of
 
-TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS \S+?\.(\w+)\s*\((.*?)\n\)\nENGINE", re.DOTALL)
 VIEW = re.compile(r"CREATE OR REPLACE VIEW \S+?\.(\w+) AS")
-COLUMN = re.compile(r"^    (?!INDEX )(\w+) (.+?),?$", re.MULTILINE)
 TYPE_ENDS = re.compile(r" (?:COMMENT|DEFAULT|CODEC) ")
 
 
@@ -40,12 +39,12 @@ class Difference:
 def wanted_tables() -> dict[str, dict[str, Column]]:
     """Read the columns of each table from streams/sql."""
     return {
-        found[1]: {
-            name: Column(TYPE_ENDS.split(definition)[0], f"{name} {definition}")
-            for name, definition in COLUMN.findall(found[2])
+        table.name.rpartition(".")[2]: {
+            name: Column(TYPE_ENDS.split(definition.removeprefix(f"{name} "))[0], definition)
+            for name, definition in table.columns.items()
         }
         for statement in schema_statements("db")
-        if (found := TABLE.search(statement))
+        if (table := table_of(statement))
     }
 
 
@@ -84,14 +83,3 @@ def differences(found: Mapping[str, Mapping[str, str]]) -> list[Difference]:
         for name, column in columns.items()
         if found[table].get(name) != column.type
     ]
-
-
-def add_column(settings: Settings, difference: Difference) -> None:
-    """Add a missing column to a table; its rows get the column's default.
-
-    Raises:
-        QueryError: ClickHouse refused it.
-        NotReachable: ClickHouse does not answer.
-    """
-    sql = f"ALTER TABLE {difference.table} ADD COLUMN IF NOT EXISTS {difference.wanted.definition}"
-    query(settings, sql, readonly=False)
