@@ -1,8 +1,6 @@
 """Ask an allocator: for a setting, a portfolio, or advice to a run that is under way."""
 
 import asyncio
-from types import TracebackType
-from typing import Self
 
 from aiokafka.errors import KafkaError
 
@@ -26,7 +24,7 @@ PATIENCE = 20.0
 """Seconds that a caller waits for an answer."""
 
 
-class Allocating:
+class Allocating(Exchange):
     """A door to the allocators over Kafka; open it once, ask as often as you like, from as many tasks as you like.
 
     Example:
@@ -35,16 +33,7 @@ class Allocating:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._exchange = Exchange(settings, ALLOCATE_REQUESTS, ALLOCATE_REPLIES)
-
-    async def __aenter__(self) -> Self:
-        await self._exchange.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._exchange.__aexit__(kind, error, trace)
+        super().__init__(settings, ALLOCATE_REQUESTS, ALLOCATE_REPLIES)
 
     async def allocate(self, request: AllocateRequest, patience: float = PATIENCE) -> Allocation:
         """Ask what to give a task.
@@ -75,7 +64,7 @@ class Allocating:
     async def _ask(self, request: Request, patience: float) -> Reply:
         try:
             async with asyncio.timeout(patience):
-                record, _ = await self._exchange.ask(request.request_id, encode_request(request))
+                record, _ = await self.ask(request.request_id, encode_request(request))
         except (TimeoutError, KafkaError):
             message = f"nobody answered on {ALLOCATE_REPLIES} within {patience:g} s: start scaling worker allocator"
             raise NotReachable(message) from None

@@ -2,8 +2,7 @@
 
 import asyncio
 import uuid
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 from aiokafka.errors import KafkaError
@@ -23,23 +22,14 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Reply).decode
 
 
-class Assigner:
+class Assigner(Exchange):
     """Asks for assignments over Kafka; open it once, ask as often as you like, from as many tasks as you like.
 
     An answer that comes later than the caller waited is void: the caller has gone on without it.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._exchange = Exchange(settings, ASSIGN_REQUESTS, ASSIGN_REPLIES)
-
-    async def __aenter__(self) -> Self:
-        await self._exchange.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._exchange.__aexit__(kind, error, trace)
+        super().__init__(settings, ASSIGN_REQUESTS, ASSIGN_REPLIES)
 
     async def assign(
         self,
@@ -87,5 +77,5 @@ class Assigner:
         """Send a request and wait for its reply: with the milliseconds between the two by the broker's clock."""
         definition = isinstance(request, CreateRequest | AmendRequest)
         key = request.definition.experiment_id if definition else request.experiment_id  # type: ignore[union-attr]
-        record, waited_ms = await self._exchange.ask(request.request_id, _encode(request), key)
+        record, waited_ms = await self.ask(request.request_id, _encode(request), key)
         return _decode(record.value), waited_ms
