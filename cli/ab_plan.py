@@ -9,12 +9,10 @@ from agents.ab_result import plan_of, points, tasks_in_all
 from analytics.sentences import count
 from cli.report.ab_page import setting_words
 from cli.report.numbers import percent
-from models.allocations import ABTest, Setting
+from models.allocations import NUMBERS, ABTest, Setting
 from models.contexts import GLOBAL
 from models.errors import InvalidExperiment
 from streams.ab_log import Past
-
-PARTS = ("agent_count", "max_iterations", "context_budget", "parallelism")
 
 EXAMPLE = "agent_count=3,max_iterations=5,context_budget=32000,parallelism=3"
 
@@ -39,11 +37,11 @@ def setting_of(text: str) -> Setting:
         InvalidExperiment: A part is missing, unknown or no positive whole number, or parallelism exceeds the agents.
     """
     given = dict(part.strip().partition("=")[::2] for part in text.split(",") if part.strip())
-    wrong = {*given} - {*PARTS, "model_size"} | {*PARTS} - {*given}
+    wrong = {*given} - {*NUMBERS, "model_size"} | {*NUMBERS} - {*given}
     size = given.pop("model_size", "")
     if wrong or not all(value.isdecimal() and int(value) > 0 for value in given.values()):
         raise InvalidExperiment(f"--fixed {text}: give whole numbers above 0 as in {EXAMPLE}")
-    agents, iterations, context, parallelism = (int(given[part]) for part in PARTS)
+    agents, iterations, context, parallelism = (int(given[part]) for part in NUMBERS)
     setting = Setting(agents, iterations, context, parallelism, size)
     if setting.parallelism > setting.agent_count:
         raise InvalidExperiment(

@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 from agents.ab import latest
 from agents.ab_result import PATIENCE, STEPS, STRATA, ABLog, ArmLog, Given
 from analytics.outcome_per_cost import Arm as Moments
-from models.allocations import ABTest, Arm
+from models.allocations import NUMBERS, ABTest, Arm
 from models.errors import InvalidExperiment
 from models.settings import Settings
 from models.topics import TESTS
@@ -26,7 +26,6 @@ COUNTS = (
     *("tasks", "repeats", "pending", "unjudged", "unpriced", "explored", "reporting", "complied"),
     *("due", "returned"),
 )
-PARTS = ("agent_count", "max_iterations", "context_budget", "parallelism")
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(ABTest).decode
@@ -105,7 +104,7 @@ def read_log(settings: Settings, test_id: str) -> ABLog:
         arms={arm: _arm([row for row in rows if row["arm"] == arm]) for arm in Arm},
         times=[max(each).isoformat(timespec="milliseconds") if each else "" for each in ends],
         given=[
-            Given(row["tenth"], row["tasks"], {part: row[part] for part in PARTS})
+            Given(row["tenth"], row["tasks"], {part: row[part] for part in NUMBERS})
             for row in _rows(settings, "ab_settings", {"test": test_id})
         ],
     )
