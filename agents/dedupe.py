@@ -97,10 +97,10 @@ class SeenRuns:
             self._blocks[number][at]["offset"] = offset
             self._dirty.add(number)
 
-    def drain(self) -> dict[bytes, bytes | None]:
-        """Take the blocks that changed since the last drain; None marks an evicted one."""
+    def drain(self, *, whole: bool = False) -> dict[bytes, bytes | None]:
+        """Take the blocks that changed since the last drain, or all; None marks an evicted one."""
         changes: dict[bytes, bytes | None] = {self._key(number): None for number in self._evicted}
-        for number in sorted(self._dirty):
+        for number in sorted(self._blocks if whole else self._dirty):
             filled = min(BLOCK, self._next - number * BLOCK)
             changes[self._key(number)] = SCHEMA + self._blocks[number][:filled].tobytes()
         self._dirty.clear()

@@ -13,6 +13,10 @@ class Owned(Protocol):
     def tables(self) -> Mapping[str, Mapping[bytes, bytes]]:
         """The stored tables of the partition."""
 
+    @property
+    def swollen(self) -> bool:
+        """Whether the changelogs have grown so far beyond the tables that everything should be written once more."""
+
     async def write(self, flush: Flush) -> bool:
         """Write a flush, all or nothing; False when the partition is no longer owned."""
 

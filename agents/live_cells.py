@@ -76,9 +76,9 @@ class LiveCells:
             f"{MOST_SIZES} values of model_params_b have cells of their own: further ones share quarter-octave bins"
         ]
 
-    def drain(self, offset: int) -> dict[bytes, bytes | None]:
-        """Take the cells that changed since the last drain, stamped with `offset`."""
-        return self._own.drain(offset) | self._binned.drain(offset)
+    def drain(self, offset: int, *, whole: bool = False) -> dict[bytes, bytes | None]:
+        """Take the cells that changed since the last drain, or all of them, stamped with `offset`."""
+        return self._own.drain(offset, whole=whole) | self._binned.drain(offset, whole=whole)
 
     def fold(self, columns: Columns, contexts: Ints, *, out: bool = False) -> None:
         """Fold the events of a batch into the cells of their contexts, given as codes [N, K], or out of them again."""

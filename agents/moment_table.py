@@ -187,9 +187,9 @@ class MomentTable:
         rows = self._rows_of([key for key, _ in items])
         self._n[rows], self._mean[rows], self._comoment[rows], self._bucket[rows] = n, mean, comoment, buckets
 
-    def drain(self, offset: int) -> dict[bytes, bytes | None]:
-        """Take what changed since the last drain, stamped with `offset`; None marks a removed key."""
-        rows = np.flatnonzero(self._dirty)
+    def drain(self, offset: int, *, whole: bool = False) -> dict[bytes, bytes | None]:
+        """Take what changed since the last drain, or all there is, stamped with `offset`; None marks a removed key."""
+        rows = np.array(list(self._rows.values()), dtype=np.int64) if whole else np.flatnonzero(self._dirty)
         values = encode_rows(offset, self._bucket[rows], (self._n[rows], self._mean[rows], self._comoment[rows]))
         changes: dict[bytes, bytes | None] = dict.fromkeys(self._removed)
         # A removed row is not dirty, so every key here is one.

@@ -89,7 +89,7 @@ class Observation:
             while replaced := desk.observer.replaced:
                 desk.observer.take_out(replaced, await self._records(desk.partition, replaced))
             pending, desk.pending, desk.events = desk.pending, [], 0
-            if pending and await desk.owned.write(desk.observer.drain()):
+            if pending and await desk.owned.write(desk.observer.drain(whole=desk.owned.swollen)):
                 for acknowledge in pending:
                     acknowledge()
 

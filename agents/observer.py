@@ -31,7 +31,18 @@ from models.cells import GramKey
 from models.errors import StackError
 from models.events import RunEvent
 from models.settings import Settings
-from models.topics import CELLS_TABLE, DEDUPE_TABLE, GRAMS_TABLE, IMPORTS_TABLE, OUTCOMES, REJECTED, RUNS, STATS, TABLES
+from models.topics import (
+    CELLS_TABLE,
+    DEDUPE_TABLE,
+    GRAMS_TABLE,
+    IMPORTS_TABLE,
+    OUTCOMES,
+    REJECTED,
+    RUNS,
+    STATS,
+    STATS_CHANGELOGS,
+    TABLES,
+)
 from models.versions import Versioned
 
 CUT = "cut"
@@ -272,8 +283,11 @@ class Observer:
         self._waiting.append((replace(columns, keys={}), contexts))
         self._runs_waiting += len(columns)
 
-    def drain(self) -> Flush:
+    def drain(self, *, whole: bool = False) -> Flush:
         """Take everything that changed since the last drain, once nothing is left to be taken out.
+
+        Args:
+            whole: Take everything there is instead, so that nothing before it need be read again.
 
         Raises:
             StackError: Too many records are rejected (setting reject_share): nothing further may be written.
@@ -282,10 +296,10 @@ class Observer:
         self._caps.tell([*self._contexts.full, *self._cells.full, *self._tallies.full])
         assert not self._corrections
         self._fold()
-        cells = self._cells.drain(self._next_offset)
-        grams = self._grams.table.drain(self._next_offset)
+        cells = self._cells.drain(self._next_offset, whole=whole)
+        grams = self._grams.table.drain(self._next_offset, whole=whole)
         cut = msgspec.json.encode(Cut(self._next_offset, self._settings.validation_hash, recent=self._limit.spans))
-        tallies = self._tallies.drain()
+        tallies = self._tallies.drain(whole=whole)
         records = self._records
         self._records, self.pending_bytes = [], 0
         records.extend(self._snapshots(CELL, cells))
@@ -297,11 +311,11 @@ class Observer:
         tables = {
             CELLS_TABLE: cells | {self._cut_key: cut},
             GRAMS_TABLE: grams,
-            DEDUPE_TABLE: self._seen.drain(),
+            DEDUPE_TABLE: self._seen.drain(whole=whole),
             IMPORTS_TABLE: tallies,
         }
         assert tables.keys() == set(TABLES)
-        return Flush(tables, records, self._next_offset)
+        return Flush(tables, records, self._next_offset, (STATS, *STATS_CHANGELOGS.values()) if whole else ())
 
     @property
     def _cut_key(self) -> bytes:

@@ -56,10 +56,13 @@ class Tallies:
             return []
         return [f"the tallies of {LAST_IMPORTS} imports are kept: with each further one the oldest goes"]
 
-    def drain(self) -> dict[bytes, bytes | None]:
-        """Take the tallies that changed since the last drain; None marks an evicted one."""
+    def drain(self, *, whole: bool = False) -> dict[bytes, bytes | None]:
+        """Take the tallies that changed since the last drain, or all; None marks an evicted one."""
         changes: dict[bytes, bytes | None] = {self._key(import_id): None for import_id in self._evicted}
-        changes |= {self._key(name): msgspec.json.encode(self._tallies[name]) for name in sorted(self._dirty)}
+        changes |= {
+            self._key(name): msgspec.json.encode(self._tallies[name])
+            for name in sorted(self._tallies if whole else self._dirty)
+        }
         self._dirty.clear()
         self._evicted.clear()
         return changes

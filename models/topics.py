@@ -37,7 +37,9 @@ class TopicSpec:
     config: tuple[tuple[str, str], ...] = ()
 
 
-COMPACTED = (("min.cleanable.dirty.ratio", "0.1"), ("segment.ms", "600000"))
+SEGMENT_BYTES = 64 * 1024 * 1024
+"""The broker compacts closed segments only: a small one is closed soon."""
+COMPACTED = (("min.cleanable.dirty.ratio", "0.1"), ("segment.ms", "600000"), ("segment.bytes", str(SEGMENT_BYTES)))
 
 
 def changelog(table: str) -> str:
@@ -63,7 +65,7 @@ TOPICS: tuple[TopicSpec, ...] = (
     TopicSpec(RUNS, None, compact=False, config=(("max.message.bytes", str(MAX_MESSAGE_BYTES)),)),
     TopicSpec(REJECTED, 1, compact=False),
     TopicSpec(STATS, None, compact=True, config=COMPACTED),
-    TopicSpec(LAWS, 1, compact=True, config=(("min.cleanable.dirty.ratio", "0.1"),)),
+    TopicSpec(LAWS, 1, compact=True, config=COMPACTED),
     TopicSpec(ALLOCATE_REQUESTS, 1, compact=False, config=(HOUR,)),
     TopicSpec(ALLOCATE_REPLIES, 1, compact=False, config=(HOUR,)),
     TopicSpec(DECISIONS, None, compact=False),

@@ -98,7 +98,7 @@ class ClickHouseSink:
     """
 
     def __init__(
-        self, settings: Settings, *, refusals: int = 8, first_pause: float = 0.2, longest_pause: float = 30.0
+        self, settings: Settings, *, refusals: int = 8, first_pause: float = 0.2, longest_pause: float = 5.0
     ) -> None:
         self._settings = settings
         self._refusals = refusals

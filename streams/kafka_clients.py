@@ -44,6 +44,15 @@ async def reader(
             await consumer.stop()
 
 
+def keep_alive(consumer: AIOKafkaConsumer) -> None:
+    """Let a member of a group say that it lives while its rebalance listener works.
+
+    aiokafka begins with that only once the listener is done. One that restores tables for longer than the session would
+    be thrown out of the group, join again, restore again, and so on for ever. To be called in the consumer's own loop.
+    """
+    consumer._coordinator._start_heartbeat_task()  # noqa: SLF001 - aiokafka does the same, only later
+
+
 async def caught_up(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:
     """Tell whether every partition has been read up to its end offset.
 

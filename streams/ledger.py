@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
 
 from agents.flush import Flush
@@ -21,10 +21,14 @@ from models.errors import Fenced
 from models.settings import Settings
 from models.topics import STATS_APP, STATS_CHANGELOGS
 from streams.kafka_security import connection
+from streams.restore import Begin, Restored, apply, begin_header, read_changelogs
 
 BATCH_BYTES = 768 * 1024
 PATIENCE_MS = 120_000
-RESTORE_RECORDS = 10_000
+REWRITE_AT = 3
+"""A partition's tables are written whole once so many times their size has been appended to their changelogs."""
+REWRITE_FLOOR = 8 * 1024 * 1024
+"""Bytes that may be appended beyond that: small tables are not worth it."""
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +57,8 @@ class OwnedPartition:
     ) -> None:
         self.tables: Tables = {table: {} for table in changelogs}
         self.restored: dict[str, int] = {}
+        self._begins: dict[TopicPartition, int] = {}
+        self._size = self._appended = 0
         self._app = app
         self._changelogs = changelogs
         self._partition = partition
@@ -60,6 +66,19 @@ class OwnedPartition:
         self._producer = producer
         self._writing = asyncio.Lock()
         self._written = written
+
+    @property
+    def swollen(self) -> bool:
+        """Whether the changelogs have grown so far beyond the tables that everything should be written once more."""
+        return self._appended > REWRITE_AT * self._size + REWRITE_FLOOR
+
+    def take_up(self, restored: Mapping[str, Restored]) -> None:
+        """Take note of what was read of each table's changelog."""
+        self.restored = {self._changelogs[table]: found.end - 1 for table, found in restored.items()}
+        self._size = sum(size_of(table.items()) for table in self.tables.values())
+        self._appended = sum(found.size for found in restored.values())
+        for found in restored.values():
+            self._remember(found.begin)
 
     async def write(self, flush: Flush) -> bool:
         """Write a flush, all or nothing, and then show it in the tables.
@@ -76,7 +95,7 @@ class OwnedPartition:
             began = time.monotonic()
             try:
                 async with self._producer.transaction():
-                    await self._send(flush)
+                    first = await self._send(flush)
             except BaseException as error:
                 # What was drained for this flush is nowhere else: no later flush may be written on top of it.
                 self._closed = True
@@ -87,9 +106,17 @@ class OwnedPartition:
                     "its supervisor starts it again"
                 ) from None
             for name, changes in flush.tables.items():
-                _apply(self.tables[name], changes.items())
+                apply(self.tables[name], changes.items())
+            self._note(flush, first)
             self._written(flush, time.monotonic() - began)
             return True
+
+    def _remember(self, begin: Begin | None) -> None:
+        """Take up where an earlier owner wrote everything: the latest it says."""
+        for topic, offsets in begin.offsets.items() if begin is not None else ():
+            for partition, offset in offsets.items():
+                place = TopicPartition(topic, partition)
+                self._begins[place] = max(offset, self._begins.get(place, 0))
 
     async def close(self) -> None:
         """Finish a write under way and close the producer."""
@@ -97,17 +124,38 @@ class OwnedPartition:
             self._closed = True
             await self._producer.stop()
 
-    async def _send(self, flush: Flush) -> None:
-        by_target: defaultdict[tuple[str, int], list[Entry]] = defaultdict(list)
-        for name, changes in flush.tables.items():
-            by_target[self._changelogs[name], self._partition] = [(key, value, []) for key, value in changes.items()]
-        for record in flush.records:
-            by_target[record.topic, record.partition].append((record.key, record.value, list(record.headers)))
-        await asyncio.gather(*(self._send_all(target, entries) for target, entries in by_target.items() if entries))
+    def _note(self, flush: Flush, first: Mapping[TopicPartition, int]) -> None:
+        """Take note of how much was appended and, where it was everything, of where that begins."""
+        appended = sum(size_of(changes.items()) for changes in flush.tables.values())
+        self._appended += appended
+        if flush.whole:
+            self._size = self._appended = appended
+            self._begins.update({place: first[place] for place in first if place.topic in flush.whole})
 
-    async def _send_all(self, target: tuple[str, int], entries: Iterable[Entry]) -> None:
-        """Send records of one partition in order as Kafka record batches, a hundredth of the cost of single sends."""
-        topic, partition = target
+    async def _send(self, flush: Flush) -> dict[TopicPartition, int]:
+        """Send everything; give the first offset in each partition."""
+        by_place: defaultdict[TopicPartition, list[Entry]] = defaultdict(list)
+        for name, changes in flush.tables.items():
+            place = TopicPartition(self._changelogs[name], self._partition)
+            by_place[place] = [(key, value, []) for key, value in changes.items()]
+        for record in flush.records:
+            place = TopicPartition(record.topic, record.partition)
+            by_place[place].append((record.key, record.value, list(record.headers)))
+        begin = begin_header(self._partition, self._begins)
+        for place in self._begins.keys() & by_place.keys():
+            if by_place[place]:
+                by_place[place][-1][2].append(begin)
+        places = [place for place, entries in by_place.items() if entries]
+        offsets = await asyncio.gather(*(self._send_all(place, by_place[place]) for place in places))
+        return {place: offset for place, offset in zip(places, offsets, strict=True) if offset >= 0}
+
+    async def _send_all(self, place: TopicPartition, entries: Iterable[Entry]) -> int:
+        """Send records of one partition in order as Kafka record batches, a hundredth of the cost of single sends.
+
+        Returns:
+            The offset of the first one; -1 where the broker did not say it.
+        """
+        topic, partition = place
         delivered: list[asyncio.Future[Any]] = []
         batch = self._producer.create_batch()
         for key, value, headers in entries:
@@ -118,7 +166,8 @@ class OwnedPartition:
                 batch.append(timestamp=None, key=key, value=value, headers=headers)
         if batch.record_count():
             delivered.append(await self._producer.send_batch(batch, topic, partition=partition))
-        await asyncio.gather(*delivered)
+        acknowledged = await asyncio.gather(*delivered)
+        return int(acknowledged[0].offset)
 
 
 class Ledger:
@@ -198,58 +247,12 @@ class Ledger:
             for number, owned in held.items()
             for name, topic in self._changelogs.items()
         }
-        for (topic, number), end in (await read_changelogs(self._settings, tables)).items():
-            held[number].restored[topic] = end - 1
+        restored = await read_changelogs(self._settings, tables)
+        for number, owned in held.items():
+            found = {name: restored[TopicPartition(topic, number)] for name, topic in self._changelogs.items()}
+            owned.take_up(found)
 
 
-async def read_changelogs(
-    settings: Settings,
-    tables: Mapping[TopicPartition, dict[bytes, bytes]],
-    begin: Mapping[TopicPartition, int] | None = None,
-) -> dict[TopicPartition, int]:
-    """Bring tables up to the end of their changelogs, as of now and of whole flushes.
-
-    Args:
-        settings: Where Kafka is.
-        tables: The table of each changelog partition; it is changed in place.
-        begin: Where to begin, an earlier answer of this function for the same tables; absent: at the beginning.
-
-    Returns:
-        The offsets up to which the tables have been read.
-    """
-    known = begin or {}
-    consumer = AIOKafkaConsumer(
-        **connection(settings),
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        max_partition_fetch_bytes=settings.fetch_bytes,
-    )
-    await consumer.start()
-    try:
-        consumer.assign(list(tables))
-        await consumer.seek_to_beginning()
-        for partition, offset in known.items():
-            consumer.seek(partition, offset)
-        ends: dict[TopicPartition, int] = await consumer.end_offsets(list(tables))
-        behind = {partition for partition, end in ends.items() if end > known.get(partition, 0)}
-        records = 0
-        while behind:
-            fetched = await consumer.getmany(*behind, timeout_ms=200, max_records=RESTORE_RECORDS)
-            for partition, found in fetched.items():
-                records += len(found)
-                _apply(tables[partition], ((record.key, record.value) for record in found))
-            behind = {partition for partition in behind if await consumer.position(partition) < ends[partition]}
-    finally:
-        await consumer.stop()
-    log.info("tables restored", partitions=sorted({place.partition for place in tables}), records=records)
-    return ends
-
-
-def _apply(table: dict[bytes, bytes], changes: Iterable[tuple[bytes, bytes | None]]) -> None:
-    """Make changes in a table; None removes a key."""
-    for key, value in changes:
-        if value is None:
-            table.pop(key, None)
-        else:
-            table[key] = value
+def size_of(entries: Iterable[tuple[bytes, bytes | None]]) -> int:
+    """Add up the bytes of keys and values."""
+    return sum(len(key) + len(value or b"") for key, value in entries)

@@ -31,7 +31,8 @@ from streams.clickhouse import query
 from streams.cut import below_condition
 from streams.cut import read_cut as read_archive_cut
 from streams.kafka_clients import reader
-from streams.ledger import Ledger, Tables, read_changelogs
+from streams.ledger import Ledger, Tables
+from streams.restore import Restored, read_changelogs
 from streams.run_records import RunRecords, batch_of
 from streams.topics import connected_admin, wait_for_coordinator
 
@@ -125,7 +126,7 @@ class Draft:
     observer: Observer
     tables: Tables
     places: Mapping[TopicPartition, dict[bytes, bytes]]
-    read: Mapping[TopicPartition, int]
+    read: Mapping[TopicPartition, Restored]
 
 
 async def _draft(settings: Settings, partition: int, progress: Progress) -> Draft:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import structlog
@@ -15,9 +15,10 @@ from models.laws import Drift
 from models.metrics import LAWS_PUBLISHED, REFIT_SECONDS, STATS_WORKER
 from models.settings import Settings
 from models.topics import LAWS, STATS
-from streams.kafka_clients import read_compacted
+from streams.kafka_clients import keep_alive, read_compacted, reader
 from streams.kafka_security import connection
 from streams.law_topic import publish_laws
+from streams.restore import find_begins, first_offset
 from streams.vitals import Vitals
 
 log = structlog.get_logger(__name__)
@@ -47,8 +48,8 @@ class Share:
 class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
     """Refits the laws of this worker's share of the contexts.
 
-    It commits nothing: on every assignment it reads its partitions from the beginning, which compaction keeps short,
-    and publishes only once it has caught up with their ends.
+    It commits nothing: on every assignment it reads its partitions from where everything was last written whole, and
+    publishes only once it has caught up with their ends.
     """
 
     def __init__(self, settings: Settings, vitals: Vitals | None = None) -> None:
@@ -111,20 +112,27 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Drop the state of revoked partitions."""
+        self._assigned = False
         await self._give_up(revoked)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Start the assigned partitions from their beginning: without commits, that is where the group starts."""
+        """Start the assigned partitions from where they hold everything."""
         partitions = list(assigned)
+        if partitions:
+            keep_alive(self._consumer)
+            await self._begin(partitions)
         self._assigned = True
-        if not partitions:
-            return
-        # Records arrive while this waits for Kafka: whatever takes them must be there before the first wait.
-        shares = {partition: Share(self._settings) for partition in partitions}
-        self._shares.update(shares)
+
+    async def _begin(self, partitions: Sequence[TopicPartition]) -> None:
         producers = await asyncio.gather(*map(self._fence, partitions))
         published = await self._published()
+        first = await self._first_offsets(partitions)
         ends = await self._consumer.end_offsets(partitions)
+        # What was fetched meanwhile is read again: nothing that comes before a seek may be kept.
+        shares = {partition: Share(self._settings) for partition in partitions}
+        for partition, offset in first.items():
+            self._consumer.seek(partition, offset)
+        self._shares.update(shares)
         for (partition, share), producer in zip(shares.items(), producers, strict=True):
             share.refitter.number_from(published)
             share.producer, share.end = producer, ends[partition]
@@ -177,6 +185,13 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
         async with share.publishing:
             if share.producer is not None:
                 await share.producer.stop()
+
+    async def _first_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """Find from where on partitions hold everything of every source partition."""
+        writers = range(self._settings.partitions)
+        async with reader(self._settings, STATS, [place.partition for place in partitions]) as consumer:
+            found = await find_begins(consumer, dict.fromkeys(partitions, writers))
+        return {place: first_offset(place, begins, writers) for place, begins in found.items()}
 
     async def _published(self) -> dict[str, tuple[int, Drift | None]]:
         """Read each law's newest version, and its drift."""

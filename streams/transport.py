@@ -27,6 +27,7 @@ from faust.transport.drivers.aiokafka import Transport as AIOKafkaTransport
 from faust.types import TP
 
 from models.batches import Batch
+from streams.kafka_clients import keep_alive
 from streams.vitals import Vitals
 
 SUPPORTED_FAUST = "0.15.3"
@@ -93,6 +94,11 @@ class PromptConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._isolation_level = "read_committed"  # noqa: SLF001 - Faust has no setting for either
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001
         return consumer
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Restore tables and whatever else there is to do, as a member of the group that is known to live."""
+        keep_alive(self._ensure_consumer())
+        await super().on_partitions_assigned(assigned, generation_id)
 
 
 class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]

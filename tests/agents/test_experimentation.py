@@ -50,6 +50,7 @@ class Memory:
     flushes: list[Flush] = field(default_factory=list)
     sent: list[Record] = field(default_factory=list)
     writes: bool = True
+    swollen: bool = False
     before: Callable[[], None] = lambda: None
 
     async def write(self, flush: Flush) -> bool:

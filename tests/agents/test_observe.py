@@ -14,7 +14,7 @@ from agents.observe import Acknowledge, Observation
 from models.batches import Batch
 from models.cells import CellKey
 from models.settings import Settings, load_settings
-from models.topics import CELLS_TABLE, TABLES
+from models.topics import CELLS_TABLE, STATS, STATS_CHANGELOGS, TABLES
 
 ONE = load_settings(partitions=1, flush_seconds=0.01)
 
@@ -26,6 +26,7 @@ class Memory:
     tables: dict[str, dict[bytes, bytes]] = field(default_factory=lambda: {table: {} for table in TABLES})
     flushes: list[Flush] = field(default_factory=list)
     writes: bool = True
+    swollen: bool = False
     before: Callable[[], None] = lambda: None
 
     async def write(self, flush: Flush) -> bool:
@@ -237,3 +238,19 @@ async def test_the_state_of_a_lost_partition_is_dropped() -> None:
     del owned[1]
     await observation.flush_when_due()
     assert sorted(observation.desks) == [0]
+
+
+async def test_a_partition_whose_changelogs_have_swollen_is_written_whole_once() -> None:
+    """The flush holds what no event has touched since, for the tables and for scaling.stats alike."""
+    memory = Memory()
+    observation = observing(load_settings(partitions=1, flush_events=1), memory)
+    await given_to(observation, [], 0)
+    memory.swollen = True
+    await given_to(observation, [], 1)
+    memory.swollen = False
+    await given_to(observation, [], 2)
+    first, whole, last = memory.flushes
+    assert (first.whole, last.whole) == ((), ())
+    assert set(whole.whole) == {STATS, *STATS_CHANGELOGS.values()}
+    for table in TABLES:
+        assert whole.tables[table].keys() >= first.tables[table].keys()

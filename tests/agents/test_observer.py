@@ -140,7 +140,7 @@ def stream_of(
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Observe some records, then go on, flush, lose the process, or be given records again."""
+    """Observe some records, then go on, flush what changed or everything, lose the process, or be given them again."""
 
     records: int
     then: str
@@ -151,7 +151,7 @@ STEPS = st.lists(
     st.builds(
         Step,
         records=st.integers(0, 25),
-        then=st.sampled_from(("go on", "flush", "crash", "again")),
+        then=st.sampled_from(("go on", "flush", "whole", "crash", "again")),
         rewind=st.integers(0, 40),
     ),
     max_size=12,
@@ -166,7 +166,9 @@ class Played:
     records: list[Record]
 
     def commit(self, flush: Flush) -> None:
-        """Do what the ledger's transaction does."""
+        """Do what the ledger's transaction does; after a whole flush nothing that came before it is read again."""
+        if flush.whole:
+            self.tables = {name: {} for name in self.tables}
         for name, changes in flush.tables.items():
             for key, value in changes.items():
                 if value is None:
@@ -186,11 +188,11 @@ def play(stream: Batch, steps: Sequence[Step], configured: Settings = SETTINGS, 
         retained: The first offset at which a record can be read again.
     """
 
-    def drained() -> Flush:
+    def drained(*, whole: bool = False) -> Flush:
         replaced = observer.replaced
         there = {offset for offset in replaced if offset >= retained}
         observer.take_out(replaced, stream.take([at for at, offset in enumerate(stream.offsets) if offset in there]))
-        return observer.drain()
+        return observer.drain(whole=whole)
 
     played = Played({table: {} for table in TABLES}, [])
     observer = opened(played.tables, configured)
@@ -200,8 +202,8 @@ def play(stream: Batch, steps: Sequence[Step], configured: Settings = SETTINGS, 
         if len(batch):
             observer.observe(batch)
             at += len(batch)
-        if step.then == "flush":
-            played.commit(drained())
+        if step.then in {"flush", "whole"}:
+            played.commit(drained(whole=step.then == "whole"))
         elif step.then == "crash":
             observer = opened(played.tables, configured)
             at = sum(offset < observer.next_offset for offset in stream.offsets)

@@ -351,6 +351,30 @@ def test_cells_of_an_outcome_that_no_run_has_are_no_law() -> None:
     assert BASES[dimension] == (chosen[0],)
 
 
+def test_a_refitter_that_begins_at_a_whole_flush_fits_the_same_laws() -> None:
+    """What comes before it, removed Grams included, need not be read."""
+    settings = load_settings(partitions=1, context_keys=[["project"]], buckets_kept=1)
+    runs = [
+        {"agent_run_id": f"r{at}", "project": f"p{at % 3}", "agent_count": 1 + at % 4, "success": at % 3 > 0}
+        for at in range(60)
+    ]
+    values = [json.dumps(run).encode() for run in runs]
+    stamps = [STAMP + 1_800_000 * (at // 10) for at in range(60)]
+    batch = Batch(RUNS, 0, range(60), stamps, [None] * 60, values, [()] * 60)
+    observer = Observer(0, settings, EventDecoder(settings))
+    patient, late = Refitter(settings, {}), Refitter(settings, {})
+    for place in range(6):
+        observer.observe(batch.slice(10 * place, 10 * place + 10))
+        published = [record for record in observer.drain(whole=place == 4).records if record.topic == STATS]
+        staged(patient, published)
+        if place >= 4:
+            staged(late, published)
+    expected, found = laws_of(patient), laws_of(late)
+    assert found.keys() == expected.keys()
+    for name, law in found.items():
+        assert msgspec.structs.replace(law, fitted_at="") == msgspec.structs.replace(expected[name], fitted_at="")
+
+
 def test_laws_whose_runs_were_all_corrected_away_are_withdrawn_once() -> None:
     """The project that has lost its only run has no law any more; the one that it came to has, and so have all runs."""
     settings = load_settings(partitions=1, context_keys=[["project"]])

@@ -89,6 +89,7 @@ class Memory:
 
     tables: dict[str, dict[bytes, bytes]] = field(default_factory=lambda: {table: {} for table in TABLES})
     flushes: list[Flush] = field(default_factory=list)
+    swollen: bool = False
 
     async def write(self, flush: Flush) -> bool:
         """Take a flush."""

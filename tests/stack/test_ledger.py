@@ -6,13 +6,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from agents.flush import Flush
 from models.errors import Fenced
 from models.settings import Settings
-from models.topics import CELLS_TABLE, GRAMS_TABLE, TABLES
+from models.topics import CELLS_TABLE, GRAMS_TABLE, STATS_CHANGELOGS, TABLES
 from streams.ledger import Ledger
+from streams.restore import read_changelogs
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="session")]
 
@@ -60,6 +62,44 @@ async def test_a_new_owner_restores_what_was_written_and_fences_the_old_one(clea
         await ledger.release()
     # aiokafka leaves the futures of a refused batch behind: let them be reported here, not wherever they are collected.
     gc.collect()
+
+
+async def test_a_new_owner_reads_only_from_where_the_tables_were_written_whole(
+    clean: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a restart takes as long as the tables are large, not as long as their changelogs are; owner after owner."""
+    monkeypatch.setattr("streams.ledger.REWRITE_FLOOR", 0)
+    place = TopicPartition(STATS_CHANGELOGS[CELLS_TABLE], PARTITION)
+    everything: dict[TopicPartition, dict[bytes, bytes]] = {place: {}}
+    before = (await read_changelogs(clean, everything))[place]
+    ledger = Ledger(clean)
+    await ledger.take(1, [PARTITION])
+    owned = ledger.owned[PARTITION]
+    assert await owned.write(flush_of(1, cells={KEYS[0]: b"0" * 10_000, KEYS[1]: b"gone"}))
+    assert await owned.write(flush_of(2, cells={KEYS[1]: None}))
+    for number in range(4):
+        assert await owned.write(flush_of(3, cells={KEYS[0]: str(number).encode() * 10_000}))
+    swollen = [owned.swollen]
+    kept = {name: dict(table) for name, table in owned.tables.items()}
+    changes: dict[str, dict[bytes, bytes | None]] = {name: {**table} for name, table in kept.items()}
+    assert await owned.write(Flush(changes, [], 7, tuple(STATS_CHANGELOGS.values())))
+    swollen.append(owned.swollen)
+    assert swollen == [True, False]
+    # The next flush says where the whole one began, and so does that of the next owner.
+    assert await owned.write(flush_of(8, cells={KEYS[0]: b"8"}))
+    await ledger.release()
+    for generation in (2, 3):
+        await ledger.take(generation, [PARTITION])
+        owned = ledger.owned[PARTITION]
+        assert owned.tables == {**kept, CELLS_TABLE: kept[CELLS_TABLE] | {KEYS[0]: b"8"}}
+        tables: dict[TopicPartition, dict[bytes, bytes]] = {place: {}}
+        restored = (await read_changelogs(clean, tables))[place]
+        assert tables[place] == owned.tables[CELLS_TABLE]
+        assert restored.begin is not None
+        assert restored.begin.offsets[place.topic][PARTITION] > before.end + 6
+        assert restored.size < 10_000 + before.size + 1000
+        assert await owned.write(flush_of(9, cells={KEYS[0]: b"8"}))
+    await ledger.release()
 
 
 async def test_a_partition_that_was_given_up_takes_no_flush(clean: Settings) -> None:

@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from models.settings import Settings
 from streams.kafka_clients import read_compacted
+from tests.stack.transport_worker import SESSION_SECONDS
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="session")]
 
@@ -23,10 +24,13 @@ PATIENCE = 90.0
 
 
 @asynccontextmanager
-async def worker(settings: Settings, name: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def worker(
+    settings: Settings, name: str, *arguments: str, output: int = asyncio.subprocess.DEVNULL
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run a worker until the block ends, then stop it as a supervisor would."""
+    command = (sys.executable, str(WORKER), settings.kafka, name, *arguments)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(WORKER), settings.kafka, name, cwd=WORKER.parents[2], stderr=asyncio.subprocess.DEVNULL
+        *command, cwd=WORKER.parents[2], stdout=output, stderr=asyncio.subprocess.DEVNULL
     )
     try:
         yield process
@@ -94,3 +98,24 @@ async def test_repeated_rebalances_lose_nothing_and_leave_no_lag(stack: Settings
     assert found.keys() == set(range(committed))
     # At least once: what was seen again was seen because of a rebalance, not as a habit.
     assert found.total() < 2 * committed
+
+
+async def test_a_restore_that_takes_longer_than_the_session_is_done_once(stack: Settings) -> None:
+    """A worker that restores its tables lives: the group does not throw it out, to let it begin anew for ever."""
+    name = f"transport-{uuid.uuid4().hex[:8]}"
+    admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka)
+    await admin.start()
+    await admin.create_topics([NewTopic(name, PARTITIONS, 1), NewTopic(f"{name}-seen", 1, 1)])
+    await admin.close()
+    async with AIOKafkaProducer(bootstrap_servers=stack.kafka) as producer:
+        for number in range(5):
+            await producer.send_and_wait(name, str(number).encode(), partition=0)
+    longer = str(1.5 * SESSION_SECONDS)
+    async with worker(stack, name, longer, output=asyncio.subprocess.PIPE) as process:
+        async with asyncio.timeout(PATIENCE):
+            while await lag(stack, name, name):  # noqa: ASYNC110 - Kafka is asked
+                await asyncio.sleep(0.5)
+        process.terminate()
+        assert process.stdout is not None
+        printed = (await process.stdout.read()).decode()
+    assert printed.count(f"assigned {PARTITIONS}") == 1

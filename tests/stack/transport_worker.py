@@ -1,15 +1,22 @@
-"""A worker on the batching transport: `python transport_worker.py KAFKA NAME` copies topic NAME to NAME-seen."""
+"""A worker on the batching transport: `python transport_worker.py KAFKA NAME` copies topic NAME to NAME-seen.
 
+A third argument is how many seconds it takes to restore its partitions.
+"""
+
+import asyncio
 import sys
 from typing import Any
 
 import faust
 from aiokafka import AIOKafkaProducer
+from faust.types import TP
 
 from streams.transport import BatchApp, BatchSchema, current_batches
 
+SESSION_SECONDS = 6.0
 
-def create_app(kafka: str, name: str) -> BatchApp:
+
+def create_app(kafka: str, name: str, restoring: str = "0") -> BatchApp:
     """Copy what is seen, and acknowledge a batch only once its copy has arrived."""
     app = BatchApp(
         name,
@@ -23,7 +30,7 @@ def create_app(kafka: str, name: str) -> BatchApp:
         stream_wait_empty=False,
         stream_recovery_delay=0.0,
         broker_commit_interval=0.5,
-        broker_session_timeout=6.0,
+        broker_session_timeout=SESSION_SECONDS,
         broker_heartbeat_interval=1.5,
         consumer_auto_offset_reset="earliest",
     )
@@ -36,6 +43,11 @@ def create_app(kafka: str, name: str) -> BatchApp:
                 await producer.flush()
                 event.ack()
 
+    async def restore(_app: BatchApp, assigned: set[TP], **_: Any) -> None:  # noqa: ANN401 - a Faust signal
+        print(f"assigned {len(assigned)}", flush=True)  # noqa: T201 - for the test
+        await asyncio.sleep(float(restoring))
+
+    app.on_partitions_assigned.connect(restore, weak=False)
     app.agent(app.topic(name, schema=BatchSchema(), allow_empty=True), name=f"{name}.copy")(copy)
     return app
 
