@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FIGURES := $(VENV)/figures.jsonl
+FAULTS := $(VENV)/faults.jsonl
 # Small matrices lose more by threads than they gain.
 export OPENBLAS_NUM_THREADS := 1
 
@@ -36,8 +37,10 @@ check: install ## Format, lint, types and layers
 test: check ## Everything CI runs
 	$(BIN)/pytest -m "not faults"
 
-test-faults: install ## The long fault-injection set
-	$(BIN)/pytest -m faults
+test-faults: install ## The long fault-injection set (about half an hour), and its table into docs/guarantees.md
+	rm -f $(FAULTS)
+	SCALING_FAULT_TABLE=$(FAULTS) $(BIN)/pytest -m faults
+	PYTHONPATH=. $(BIN)/python bench/faults_table.py $(FAULTS)
 
 test-statistics: install ## All planted-truth tests at full size, and their figures into docs/statistics.md (about 10 minutes)
 	rm -f $(FIGURES)

@@ -12,10 +12,7 @@ COLUMNS = (
     *("differences", "seconds"),
 )
 ADDED = COLUMNS[2:]
-COMMAND = """```sh
-SCALING_FAULT_TABLE=faults.jsonl .venv/bin/pytest -m faults tests/faults/test_random_faults.py
-PYTHONPATH=. .venv/bin/python bench/faults_table.py faults.jsonl
-```"""
+COMMAND = "`make test-faults` runs them and writes this table."
 
 
 def table(lines: list[str]) -> str:

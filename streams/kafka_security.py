@@ -9,6 +9,7 @@ from faust import SASLCredentials, SSLCredentials
 
 from models.errors import NotReachable, SettingsError
 from models.settings import Settings
+from streams.header_names import read_any_header_name
 from streams.tls import tls_context
 
 PATIENCE_MS = 10_000
@@ -20,6 +21,7 @@ def connection(settings: Settings) -> dict[str, Any]:
     Raises:
         SettingsError: A file cannot be read, or the settings do not go together.
     """
+    read_any_header_name()
     if "@" in settings.kafka:
         raise SettingsError("setting kafka holds a user: set kafka_username and kafka_password instead")
     return {"bootstrap_servers": settings.kafka, **_security(settings)}
@@ -31,6 +33,7 @@ def broker_credentials(settings: Settings) -> Any:  # noqa: ANN401 - Faust's, wh
     Raises:
         SettingsError: As for `connection`.
     """
+    read_any_header_name()
     security = _security(settings)
     if "sasl_mechanism" in security:
         return SASLCredentials(
