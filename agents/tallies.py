@@ -59,9 +59,11 @@ class Tallies:
     def drain(self, *, whole: bool = False) -> dict[bytes, bytes | None]:
         """Take the tallies that changed since the last drain, or all; None marks an evicted one."""
         changes: dict[bytes, bytes | None] = {self._key(import_id): None for import_id in self._evicted}
+        # In the order of their age, which a restart takes over.
         changes |= {
-            self._key(name): msgspec.json.encode(self._tallies[name])
-            for name in sorted(self._tallies if whole else self._dirty)
+            self._key(name): msgspec.json.encode(tally)
+            for name, tally in self._tallies.items()
+            if whole or name in self._dirty
         }
         self._dirty.clear()
         self._evicted.clear()

@@ -63,6 +63,7 @@ from models.topics import (
 )
 from streams import store
 from streams.clickhouse import ClickHouseSink
+from streams.kafka_clients import REBALANCE_SECONDS
 from streams.kafka_security import broker_credentials
 from streams.ledger import Ledger
 from streams.refitter import RefitService
@@ -115,7 +116,7 @@ def create_experiments_app(settings: Settings) -> BatchApp:
     check_secret(settings.experiment_secret)
     app = _faust_app(EXPERIMENTS_APP, settings, EXPERIMENTS_WORKER)
     vitals = app.vitals
-    ledger = Ledger(settings, EXPERIMENTS_APP, EXPERIMENT_CHANGELOGS, flush_counter(vitals))
+    ledger = Ledger(settings, EXPERIMENTS_APP, EXPERIMENT_CHANGELOGS, flush_counter(vitals), headed=False)
     _tables(app, ledger, EXPERIMENT_CHANGELOGS, settings)
     replies = Replies(settings)
 
@@ -266,6 +267,7 @@ def _faust_app(name: str, settings: Settings, worker: str) -> BatchApp:
         stream_recovery_delay=0.0,
         broker_commit_interval=settings.commit_seconds,
         broker_session_timeout=settings.session_seconds,
+        broker_rebalance_timeout=REBALANCE_SECONDS,
         broker_heartbeat_interval=settings.session_seconds / HEARTBEATS_PER_SESSION,
         broker_max_poll_records=settings.poll_records,
         consumer_max_fetch_size=settings.fetch_bytes,

@@ -126,11 +126,19 @@ class AuditService:
             async for attempt in AsyncRetrying(
                 wait=wait_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE),
                 retry=retry_if_exception_type((NotReachable, QueryError)),
-                before_sleep=_report,
+                before_sleep=self._say_what_it_waits_for,
             ):
                 with attempt:
                     await self._round()
             await asyncio.sleep(due - loop.time())
+
+    def _say_what_it_waits_for(self, state: RetryCallState) -> None:
+        reason = str(state.outcome.exception()) if state.outcome is not None else "no outcome"
+        self._waits = f"the audit waits for ClickHouse: {reason}"
+        # Attempts 1, 2, 4, 8, ...: an outage of a night is a dozen lines.
+        number = state.attempt_number
+        if number & (number - 1) == 0:
+            log.warning("audit_waits_for_clickhouse", attempt=number, reason=reason)
 
     def _take(self, key: str, value: bytes | None) -> None:
         law = self._published.take(key, value)
@@ -147,10 +155,11 @@ class AuditService:
         began = time.monotonic()
         cut = await asyncio.to_thread(read_cut, self._settings)
         drifts = await asyncio.to_thread(read_drifts, self._settings)
-        self._waits = None
         if cut == self._cut and not self._drifted(self._audited, drifts):
+            self._waits = None
             return
         extents = await asyncio.to_thread(read_extents, self._settings, cut)
+        self._waits = None
         current = Round(cut, extents, drifts, deque(self._changed(extents, drifts)))
         try:
             async with asyncio.TaskGroup() as group:
@@ -304,13 +313,6 @@ class AuditService:
 
 def _text(when: datetime, precision: str = "auto") -> str:
     return when.isoformat(timespec=precision).replace("+00:00", "Z")
-
-
-def _report(state: RetryCallState) -> None:
-    # Attempts 1, 2, 4, 8, ...: an outage of a night is a dozen lines.
-    number = state.attempt_number
-    if number & (number - 1) == 0 and state.outcome is not None:
-        log.warning("audit_waits_for_clickhouse", attempt=number, reason=str(state.outcome.exception()))
 
 
 async def run_auditor(settings: Settings, stop: asyncio.Event) -> None:

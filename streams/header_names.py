@@ -10,6 +10,7 @@ from typing import Any, SupportsIndex
 
 from aiokafka import ConsumerRecord
 from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 
@@ -56,7 +57,10 @@ class AllRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         while True:
             try:
                 yield from super()._unpack_records()
-            except UnicodeDecodeError:
+            except (UnicodeDecodeError, CorruptRecordException) as error:
+                # Without its extension aiokafka wraps the one in the other.
+                if not isinstance(error.__cause__ or error, UnicodeDecodeError):
+                    raise
                 # The batch is gone from the records; what it held before the name has been given out already.
                 batch = self._records.lenient_batch(self.next_fetch_offset)
                 for record in batch:

@@ -21,14 +21,18 @@ from models.errors import Fenced
 from models.settings import Settings
 from models.topics import STATS_APP, STATS_CHANGELOGS
 from streams.kafka_security import connection
-from streams.restore import Begin, Restored, apply, begin_header, read_changelogs
+from streams.restore import Restored, apply, begin_header, begin_of, read_changelogs
 
 BATCH_BYTES = 768 * 1024
 PATIENCE_MS = 120_000
 REWRITE_AT = 3
-"""A partition's tables are written whole once so many times their size has been appended to their changelogs."""
+"""A partition's tables are written whole once their changelogs hold so many times their size."""
 REWRITE_FLOOR = 8 * 1024 * 1024
-"""Bytes that may be appended beyond that: small tables are not worth it."""
+"""Bytes that the changelogs may hold beyond that: small tables are not worth it."""
+REWRITE_AFTER = 10
+"""Flushes that come first after a start: if writing everything fails, the worker still goes on after the next one."""
+STEPS = 4
+"""Partitions grow alike: a quarter of their size more or less keeps them from being written whole at the same time."""
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +62,7 @@ class OwnedPartition:
         self.tables: Tables = {table: {} for table in changelogs}
         self.restored: dict[str, int] = {}
         self._begins: dict[TopicPartition, int] = {}
-        self._size = self._appended = 0
+        self._size = self._appended = self._flushes = 0
         self._app = app
         self._changelogs = changelogs
         self._partition = partition
@@ -70,15 +74,17 @@ class OwnedPartition:
     @property
     def swollen(self) -> bool:
         """Whether the changelogs have grown so far beyond the tables that everything should be written once more."""
-        return self._appended > REWRITE_AT * self._size + REWRITE_FLOOR
+        times = REWRITE_AT + self._partition % STEPS / STEPS
+        return self._flushes >= REWRITE_AFTER and self._appended > times * self._size + REWRITE_FLOOR
 
     def take_up(self, restored: Mapping[str, Restored]) -> None:
-        """Take note of what was read of each table's changelog."""
+        """Take note of what was read of each table's changelog, and of where earlier owners wrote everything."""
         self.restored = {self._changelogs[table]: found.end - 1 for table, found in restored.items()}
         self._size = sum(size_of(table.items()) for table in self.tables.values())
         self._appended = sum(found.size for found in restored.values())
         for found in restored.values():
-            self._remember(found.begin)
+            for place, offset in found.begin.places.items() if found.begin is not None else ():
+                self._begins[place] = max(offset, self._begins.get(place, 0))
 
     async def write(self, flush: Flush) -> bool:
         """Write a flush, all or nothing, and then show it in the tables.
@@ -111,13 +117,6 @@ class OwnedPartition:
             self._written(flush, time.monotonic() - began)
             return True
 
-    def _remember(self, begin: Begin | None) -> None:
-        """Take up where an earlier owner wrote everything: the latest it says."""
-        for topic, offsets in begin.offsets.items() if begin is not None else ():
-            for partition, offset in offsets.items():
-                place = TopicPartition(topic, partition)
-                self._begins[place] = max(offset, self._begins.get(place, 0))
-
     async def close(self) -> None:
         """Finish a write under way and close the producer."""
         async with self._writing:
@@ -128,7 +127,9 @@ class OwnedPartition:
         """Take note of how much was appended and, where it was everything, of where that begins."""
         appended = sum(size_of(changes.items()) for changes in flush.tables.values())
         self._appended += appended
+        self._flushes += 1
         if flush.whole:
+            log.info("tables written whole", partition=self._partition, bytes=appended, appended=self._appended)
             self._size = self._appended = appended
             self._begins.update({place: first[place] for place in first if place.topic in flush.whole})
 
@@ -141,11 +142,13 @@ class OwnedPartition:
         for record in flush.records:
             place = TopicPartition(record.topic, record.partition)
             by_place[place].append((record.key, record.value, list(record.headers)))
-        begin = begin_header(self._partition, self._begins)
-        for place in self._begins.keys() & by_place.keys():
-            if by_place[place]:
-                by_place[place][-1][2].append(begin)
         places = [place for place, entries in by_place.items() if entries]
+        everywhere = begin_header(begin_of(self._partition, self._begins))
+        changelogs = set(self._changelogs.values())
+        for place in self._begins.keys() & set(places):
+            # The next owner reads the changelogs; who reads another topic only asks for the one place.
+            here = begin_header(begin_of(self._partition, {place: self._begins[place]}))
+            by_place[place][-1][2].append(everywhere if place.topic in changelogs else here)
         offsets = await asyncio.gather(*(self._send_all(place, by_place[place]) for place in places))
         return {place: offset for place, offset in zip(places, offsets, strict=True) if offset >= 0}
 
@@ -178,6 +181,7 @@ class Ledger:
         app: Names the transactional ids: one owner for each partition of an app.
         changelogs: The topic behind each table.
         written: Told of each flush that was written.
+        headed: Whether some flushes are whole, so that changelogs have headers that say where to begin.
     """
 
     def __init__(
@@ -186,7 +190,10 @@ class Ledger:
         app: str = STATS_APP,
         changelogs: Mapping[str, str] = STATS_CHANGELOGS,
         written: Written = untold,
+        *,
+        headed: bool = True,
     ) -> None:
+        self._headed = headed
         self._settings = settings
         self._app = app
         self._changelogs = changelogs
@@ -247,7 +254,7 @@ class Ledger:
             for number, owned in held.items()
             for name, topic in self._changelogs.items()
         }
-        restored = await read_changelogs(self._settings, tables)
+        restored = await read_changelogs(self._settings, tables, headed=self._headed)
         for number, owned in held.items():
             found = {name: restored[TopicPartition(topic, number)] for name, topic in self._changelogs.items()}
             owned.take_up(found)

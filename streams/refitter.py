@@ -15,7 +15,7 @@ from models.laws import Drift
 from models.metrics import LAWS_PUBLISHED, REFIT_SECONDS, STATS_WORKER
 from models.settings import Settings
 from models.topics import LAWS, STATS
-from streams.kafka_clients import keep_alive, read_compacted, reader
+from streams.kafka_clients import REBALANCE_SECONDS, keep_alive, read_compacted, reader
 from streams.kafka_security import connection
 from streams.law_topic import publish_laws
 from streams.restore import find_begins, first_offset
@@ -33,14 +33,16 @@ REST = 2.0
 class Share:
     """One partition of scaling.stats that this worker refits.
 
-    It takes records from the moment of its assignment; laws are published once it has a producer of its own, knows the
-    published versions, and has caught up with the end that the partition had then.
+    Args:
+        refitter: Knows the published versions, and takes the records.
+        producer: Its owner's alone.
+        end: The end that the partition had when it was assigned: before that has been read nothing is published.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.refitter = Refitter(settings, versions={})
-        self.producer: AIOKafkaProducer | None = None
-        self.end: int | None = None
+    def __init__(self, refitter: Refitter, producer: AIOKafkaProducer, end: int) -> None:
+        self.refitter = refitter
+        self.producer = producer
+        self.end = end
         self.read = False
         self.publishing = asyncio.Lock()
 
@@ -57,6 +59,7 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
         self._vitals = vitals or Vitals(STATS_WORKER)
         self._vitals.ready_unless(self._waits)
         self._assigned = False
+        self._failure: Exception | None = None
         self._shares: dict[TopicPartition, Share] = {}
         self._consumer: AIOKafkaConsumer = None
         self._stopping = asyncio.Event()
@@ -68,6 +71,7 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
 
         Raises:
             Fenced: A newer owner of a partition publishes its laws.
+            NotReachable: Kafka did not answer when partitions were assigned.
         """
         settings = self._settings
         consumer = self._consumer = AIOKafkaConsumer(
@@ -78,6 +82,7 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             session_timeout_ms=int(settings.session_seconds * 1000),
+            rebalance_timeout_ms=int(REBALANCE_SECONDS * 1000),
             heartbeat_interval_ms=int(settings.session_seconds * 1000 / 4),
             max_partition_fetch_bytes=settings.fetch_bytes,
             # A refit of very many laws may take minutes; the heartbeat tells that the worker lives.
@@ -90,6 +95,8 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
             due = time.monotonic()
             while not self._stopping.is_set():
                 fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=20_000)
+                if self._failure is not None:
+                    raise self._failure
                 for partition, records in fetched.items():
                     share = self._shares.get(partition)
                     for record in records if share else ():
@@ -118,28 +125,34 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Start the assigned partitions from where they hold everything."""
         partitions = list(assigned)
-        if partitions:
-            keep_alive(self._consumer)
-            await self._begin(partitions)
-        self._assigned = True
+        try:
+            if partitions:
+                keep_alive(self._consumer)
+                await self._begin(partitions)
+        except Exception as error:  # noqa: BLE001 - aiokafka would log it, and go on without the partitions
+            self._failure = error
+        self._assigned = self._failure is None
 
     async def _begin(self, partitions: Sequence[TopicPartition]) -> None:
-        producers = await asyncio.gather(*map(self._fence, partitions))
-        published = await self._published()
-        first = await self._first_offsets(partitions)
-        ends = await self._consumer.end_offsets(partitions)
-        # What was fetched meanwhile is read again: nothing that comes before a seek may be kept.
-        shares = {partition: Share(self._settings) for partition in partitions}
-        for partition, offset in first.items():
-            self._consumer.seek(partition, offset)
-        self._shares.update(shares)
-        for (partition, share), producer in zip(shares.items(), producers, strict=True):
-            share.refitter.number_from(published)
-            share.producer, share.end = producer, ends[partition]
+        producers = [self._producer(partition) for partition in partitions]
+        try:
+            await asyncio.gather(*(producer.start() for producer in producers))
+            published = await self._published()
+            first = await self._first_offsets(partitions)
+            ends = await self._consumer.end_offsets(partitions)
+        except BaseException:
+            await asyncio.gather(*(producer.stop() for producer in producers), return_exceptions=True)
+            raise
+        for partition, producer in zip(partitions, producers, strict=True):
+            refitter = Refitter(self._settings, versions={})
+            refitter.number_from(published)
+            # What was fetched meanwhile is read again: nothing that comes before a seek may be kept.
+            self._consumer.seek(partition, first[partition])
+            self._shares[partition] = Share(refitter, producer, ends[partition])
 
     async def _refit(self) -> None:
         for partition, share in list(self._shares.items()):
-            if share.end is None or not await self._caught_up(partition, share.end):
+            if not await self._caught_up(partition, share.end):
                 continue
             share.read = True
             if not share.refitter.dirty:
@@ -149,7 +162,7 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
             laws = await asyncio.to_thread(share.refitter.fit, snapshot)
             self._vitals.observe(REFIT_SECONDS, time.monotonic() - began)
             async with share.publishing:
-                if share.producer is not None and self._shares.get(partition) is share:
+                if self._shares.get(partition) is share:
                     gone = share.refitter.withdrawn(snapshot, laws)
                     await publish_laws(share.producer, laws, TAKEN_OVER, withdrawn=gone)
                     self._vitals.count(LAWS_PUBLISHED, len(laws))
@@ -166,15 +179,14 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
         except IllegalStateError:
             return False  # revoked meanwhile
 
-    async def _fence(self, partition: TopicPartition) -> AIOKafkaProducer:
-        producer = AIOKafkaProducer(
+    def _producer(self, partition: TopicPartition) -> AIOKafkaProducer:
+        """Make the producer that fences earlier owners of a partition when it is started."""
+        return AIOKafkaProducer(
             **connection(self._settings),
             transactional_id=f"{GROUP}-{partition.partition}",
             linger_ms=5,
             max_batch_size=256 * 1024,
         )
-        await producer.start()
-        return producer
 
     async def _give_up(self, partitions: Iterable[TopicPartition]) -> None:
         shares = [self._shares.pop(partition) for partition in partitions if partition in self._shares]
@@ -183,8 +195,7 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
     @staticmethod
     async def _close(share: Share) -> None:
         async with share.publishing:
-            if share.producer is not None:
-                await share.producer.stop()
+            await share.producer.stop()
 
     async def _first_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """Find from where on partitions hold everything of every source partition."""

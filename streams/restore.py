@@ -1,9 +1,9 @@
 """Restore tables from their changelogs: from the newest point after which everything was written once more.
 
-An owner that has appended several times the size of its tables writes them whole, in one flush. In each later flush the
-last record of every changelog says in a header where that began. So a reader looks at the end of a changelog first, and
-reads no more than a few times the size of the tables, whether the broker has compacted it or not. Any such header names
-a place to begin at, however old it is; without one the reader begins at the beginning.
+An owner that has appended a few times the size of its tables writes them whole, in one flush. In each later flush
+the last record of every changelog says in a header where that began. So a reader looks at the end of a changelog first,
+and reads no more than a few times the size of the tables, whether the broker has compacted it or not. Any such header
+names a place to begin at, however old it is; without one the reader begins at the beginning.
 """
 
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ from models.settings import Settings
 from streams.kafka_security import connection
 
 BEGIN_HEADER = "scaling-begin"
-TAILS = (16, 2048, 65_536)
+TAILS = (16, 2048, 65_536, 1_048_576)
 """Offsets at the end of a partition that are searched for the header, one after the other, until it is found."""
 RECORDS = 10_000
 POLL_MS = 200
@@ -25,6 +25,7 @@ POLL_MS = 200
 log = structlog.get_logger(__name__)
 
 Table = dict[bytes, bytes]
+Places = dict[TopicPartition, int]
 
 
 class Begin(msgspec.Struct, frozen=True):
@@ -36,22 +37,44 @@ class Begin(msgspec.Struct, frozen=True):
     writer: int
     offsets: dict[str, dict[int, int]]
 
+    def offset(self, place: TopicPartition) -> int:
+        """Give the offset in a partition; 0, which always holds, where it is not said."""
+        return self.offsets.get(place.topic, {}).get(place.partition, 0)
+
+    @property
+    def places(self) -> Places:
+        """List the offsets by partition."""
+        return {
+            TopicPartition(topic, partition): offset
+            for topic, offsets in self.offsets.items()
+            for partition, offset in offsets.items()
+        }
+
+    def within(self, ends: Mapping[TopicPartition, int]) -> "Begin":
+        """Leave out what lies beyond the ends: those topics are not the ones that were written."""
+        return begin_of(self.writer, {place: at for place, at in self.places.items() if 0 <= at < ends.get(place, 0)})
+
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What was read of a changelog partition: up to which offset, how many bytes, and its newest header."""
+    """What was read of a changelog partition: at least up to which offset, how many bytes, and its newest header."""
 
     end: int
     size: int
     begin: Begin | None
 
 
-def begin_header(writer: int, places: Mapping[TopicPartition, int]) -> tuple[str, bytes]:
-    """Make the header that says where everything of a writer begins."""
+def begin_of(writer: int, places: Mapping[TopicPartition, int]) -> Begin:
+    """Say where everything of a writer begins."""
     offsets: dict[str, dict[int, int]] = {}
     for place, offset in places.items():
         offsets.setdefault(place.topic, {})[place.partition] = offset
-    return BEGIN_HEADER, msgspec.json.encode(Begin(writer, offsets))
+    return Begin(writer, offsets)
+
+
+def begin_header(begin: Begin) -> tuple[str, bytes]:
+    """Make the header that says so."""
+    return BEGIN_HEADER, msgspec.json.encode(begin)
 
 
 def read_begin(record: ConsumerRecord) -> Begin | None:
@@ -60,7 +83,7 @@ def read_begin(record: ConsumerRecord) -> Begin | None:
         if name == BEGIN_HEADER:
             try:
                 return msgspec.json.decode(value, type=Begin)
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, TypeError) as error:
                 log.warning("header unreadable", topic=record.topic, offset=record.offset, reason=str(error))
     return None
 
@@ -77,11 +100,17 @@ async def find_begins(
     ends = await consumer.end_offsets(list(writers))
     found: dict[TopicPartition, dict[int, Begin]] = {place: {} for place in writers}
     for tail in TAILS:
-        missing = {place for place, names in writers.items() if not found[place].keys() >= set(names)}
+        missing = {place for place in ends if not found[place].keys() >= set(writers[place])}
         for place in missing:
             consumer.seek(place, max(0, ends[place] - tail))
         async for place, records in read_to(consumer, {place: ends[place] for place in missing}):
-            found[place] |= {begin.writer: begin for record in records if (begin := read_begin(record)) is not None}
+            for record in records:
+                begin = read_begin(record)
+                # A begin behind its own record is one of another topic that had this name.
+                if begin is not None and 0 <= begin.offset(place) < record.offset:
+                    found[place][begin.writer] = begin
+        # What has been read from its beginning holds no more.
+        ends = {place: end for place, end in ends.items() if end > tail}
     return found
 
 
@@ -89,11 +118,15 @@ def first_offset(place: TopicPartition, begins: Mapping[int, Begin], writers: Co
     """Give the offset from which on a partition holds everything of all its writers; 0 where one has not said it."""
     if not begins.keys() >= set(writers):
         return 0
-    return min(begins[writer].offsets.get(place.topic, {}).get(place.partition, 0) for writer in writers)
+    return min(begins[writer].offset(place) for writer in writers)
 
 
 async def read_changelogs(
-    settings: Settings, tables: Mapping[TopicPartition, Table], read: Mapping[TopicPartition, Restored] | None = None
+    settings: Settings,
+    tables: Mapping[TopicPartition, Table],
+    read: Mapping[TopicPartition, Restored] | None = None,
+    *,
+    headed: bool = True,
 ) -> dict[TopicPartition, Restored]:
     """Bring tables up to the end of their changelogs, as of now and of whole flushes.
 
@@ -101,6 +134,7 @@ async def read_changelogs(
         settings: Where Kafka is.
         tables: The table of each changelog partition, whose number is its writer's; it is changed in place.
         read: An earlier answer of this function for the same tables, to go on from.
+        headed: Whether they are written whole now and then.
     """
     consumer = AIOKafkaConsumer(
         **connection(settings),
@@ -112,12 +146,12 @@ async def read_changelogs(
     await consumer.start()
     try:
         consumer.assign(list(tables))
-        begins: Mapping[TopicPartition, Mapping[int, Begin]] = {}
-        if read is None:
-            begins = await find_begins(consumer, {place: (place.partition,) for place in tables})
-            starts = {place: first_offset(place, found, (place.partition,)) for place, found in begins.items()}
-        else:
+        begins: Mapping[TopicPartition, Begin] = {}
+        if read is not None:
             starts = {place: known.end for place, known in read.items()}
+        else:
+            begins = await _own_begins(consumer, tables) if headed else {}
+            starts = {place: begins[place].offset(place) if place in begins else 0 for place in tables}
         for place, offset in starts.items():
             consumer.seek(place, offset)
         ends: dict[TopicPartition, int] = await consumer.end_offsets(list(tables))
@@ -129,9 +163,16 @@ async def read_changelogs(
     finally:
         await consumer.stop()
     log.info("tables restored", partitions=sorted({place.partition for place in tables}), records=records)
-    return {
-        place: Restored(end, sizes[place], begins.get(place, {}).get(place.partition)) for place, end in ends.items()
-    }
+    return {place: Restored(end, sizes[place], begins.get(place)) for place, end in ends.items()}
+
+
+async def _own_begins(consumer: AIOKafkaConsumer, places: Collection[TopicPartition]) -> dict[TopicPartition, Begin]:
+    """Find the newest header of each changelog partition, without what it says of topics that have been cut off."""
+    found = await find_begins(consumer, {place: (place.partition,) for place in places})
+    begins = {place: each[place.partition] for place, each in found.items() if place.partition in each}
+    named = {place for begin in begins.values() for place in begin.places}
+    ends = await consumer.end_offsets(list(named))
+    return {place: begin.within(ends) for place, begin in begins.items()}
 
 
 async def read_to(

@@ -66,3 +66,13 @@ def test_loaded_tallies_go_on_counting() -> None:
     assert again.drain() == {}
     again.add("a", Tally(accepted=1))
     assert msgspec.json.decode(again.drain()[b"0|a"] or b"", type=Tally).accepted == 6
+
+
+def test_a_whole_drain_keeps_the_order_of_age() -> None:
+    """A restart from it evicts the same import next."""
+    tallies = Tallies(0)
+    for name in ("z", "m", "a"):
+        tallies.add(name, Tally(accepted=1))
+    tallies.drain()
+    assert list(tallies.drain(whole=True)) == [b"0|z", b"0|m", b"0|a"]
+    assert tallies.drain() == {}

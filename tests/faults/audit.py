@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -31,7 +32,7 @@ from models.topics import LAWS, REJECTED, RUNS, STATS_APP
 from streams.clickhouse import query
 from streams.kafka_clients import read_compacted
 from streams.verification import verify
-from tests.faults.publisher import Content, Ledger
+from tests.faults.publisher import Content, Ledger, content_of
 from tests.faults.raw_columns import Logged, Which, accepted_of, columns_of, counting
 from tests.faults.tables import Log, Undisturbed, compare_rejected, compare_tables, fold, read_log, stored
 
@@ -118,16 +119,11 @@ def compare_log(
     settings: Settings, log: Log, ledger: Ledger, accepted: Collection[Logged], expected: Undisturbed
 ) -> Iterator[str]:
     """Name where the log, or what observers make of it, is not what the publisher knows that it published."""
-    logged = Counter(
-        (key or b"", value) for batch in log.values() for key, value in zip(batch.keys, batch.values, strict=True)
-    )
+    found = {partition: list(map(content_of, batch.keys, batch.values)) for partition, batch in log.items()}
+    logged = Counter(chain.from_iterable(found.values()))
     known = ledger.valid | ledger.invalid
-    yield from (
-        f"log: {key.decode()} was published and is not there" for key, value in known if (key, value) not in logged
-    )
-    yield from (
-        f"log: {key.decode()} is there and was not published" for key, value in logged if (key, value) not in known
-    )
+    yield from (f"log: {key.decode()} was published and is not there" for key, _ in known - logged.keys())
+    yield from (f"log: {key.decode()} is there and was not published" for key, _ in logged.keys() - known)
     runs = {each.event.agent_run_id for each in accepted}
     yield from (f"run {run} was published and does not count" for run in ledger.runs - runs)
     yield from (f"run {run} counts and was not published" for run in runs - ledger.runs)
@@ -140,7 +136,7 @@ def compare_log(
     for partition, batch in log.items():
         keys = [key or b"" for key in batch.keys]
         own = (partitions_of(keys, settings.partitions) == partition).tolist()
-        at_home |= {content for content, here in zip(zip(keys, batch.values, strict=True), own, strict=True) if here}
+        at_home |= {content for content, here in zip(found[partition], own, strict=True) if here}
     yield from (f"log: {key.decode()} never came to its own partition" for key, _ in ledger.valid - at_home)
 
 

@@ -10,6 +10,7 @@ from itertools import cycle
 from typing import Any
 
 import orjson
+import xxhash
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
@@ -27,8 +28,13 @@ PAUSE_SECONDS = 0.2
 YEAR = timedelta(days=365)
 LATEST = timedelta(hours=23)
 
-Content = tuple[bytes, bytes | None]
-"""Key and value: what a record is."""
+Content = tuple[bytes, int]
+"""The key of a record, and a fingerprint of its value."""
+
+
+def content_of(key: bytes | None, value: bytes | None) -> Content:
+    """Tell a record from every other one, in few bytes."""
+    return key or b"", -1 if value is None else xxhash.xxh3_128_intdigest(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +72,8 @@ class Ledger:
 
     Attributes:
         records: How many records, repeats included.
-        valid: Key and value of every valid run record.
-        invalid: Key and value of every record that is no valid run.
+        valid: Key and fingerprint of every valid run record.
+        invalid: Key and fingerprint of every record that is no valid run.
         unsure: Records sent again because the broker's answer did not come: they may be in the log twice.
     """
 
@@ -89,9 +95,11 @@ class Records:
         settings: How many partitions there are, and how large an event may be.
         seed: Decides every record.
         mix: What they are.
+        remembered: Of how many of the last runs repeats and corrections are made; absent: of all.
     """
 
-    def __init__(self, settings: Settings, seed: int, mix: Mix) -> None:
+    def __init__(self, settings: Settings, seed: int, mix: Mix, remembered: int | None = None) -> None:
+        self._remembered = remembered
         self._settings = settings
         self._seed = seed
         self._random = random.Random(seed)  # noqa: S311 - a seed to rerun
@@ -121,7 +129,10 @@ class Records:
         self._number += 1
         key = f"run-{self._seed}-{self._number}"
         value = orjson.dumps(next(self._pool) | fields | {"agent_run_id": key})
-        self._values.append(value)
+        if self._remembered is None or len(self._values) < self._remembered:
+            self._values.append(value)
+        else:
+            self._values[self._number % self._remembered] = value
         return Entry(key.encode(), value)
 
     def duplicate(self) -> Entry:
@@ -169,12 +180,15 @@ class Publisher:
         seed: Decides every record.
         rate: Records a second; 0 publishes only what is asked for.
         mix: What they are.
+        remembered: Of how many of the last runs repeats and corrections are made; absent: of all.
     """
 
-    def __init__(self, settings: Settings, seed: int, rate: float, mix: Mix | None = None) -> None:
+    def __init__(
+        self, settings: Settings, seed: int, rate: float, mix: Mix | None = None, remembered: int | None = None
+    ) -> None:
         self.ledger = Ledger()
         self._rate = rate
-        self.records = Records(settings, seed, mix or Mix())
+        self.records = Records(settings, seed, mix or Mix(), remembered)
         self._again: list[Entry] = []
         self._waiting: set[asyncio.Future[Any]] = set()
         self._producer = AIOKafkaProducer(bootstrap_servers=settings.kafka, linger_ms=20)
@@ -232,4 +246,4 @@ class Publisher:
             self._again.append(entry)
             return
         self.ledger.records += 1
-        (self.ledger.valid if entry.valid else self.ledger.invalid).add((entry.key, entry.value))
+        (self.ledger.valid if entry.valid else self.ledger.invalid).add(content_of(entry.key, entry.value))

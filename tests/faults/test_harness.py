@@ -12,7 +12,7 @@ from models.topics import CELLS_TABLE, RUNS
 from tests.faults.audit import compare_log
 from tests.faults.harness import settings_under_faults
 from tests.faults.poison import KINDS, poison
-from tests.faults.publisher import Entry, Ledger, Mix, Records
+from tests.faults.publisher import Entry, Ledger, Mix, Records, content_of
 from tests.faults.raw_columns import accepted_of, counting
 from tests.faults.schedule import random_faults
 from tests.faults.tables import Log, compare_tables, fold
@@ -36,7 +36,7 @@ def logged(drawn: list[Entry]) -> tuple[Log, Ledger]:
         places[own if entry.partition is None else entry.partition].append(entry)
         if entry.partition is not None:
             places[own].append(entry)
-        (ledger.valid if entry.valid else ledger.invalid).add((entry.key, entry.value))
+        (ledger.valid if entry.valid else ledger.invalid).add(content_of(entry.key, entry.value))
     return {place: batch(place, found) for place, found in places.items()}, ledger
 
 
@@ -74,7 +74,7 @@ def test_the_audit_sees_nothing_where_nothing_differs_and_names_what_does() -> N
     assert len(counting(accepted, "newest")) == undisturbed.counts.accepted
     assert list(compare_tables(fold(SETTINGS, log).tables, undisturbed.tables)) == []
 
-    ledger.valid.add((b"lost", b'{"agent_run_id":"lost"}'))
+    ledger.valid.add(content_of(b"lost", b'{"agent_run_id":"lost"}'))
     lost = [remark for remark in compare_log(SETTINGS, log, ledger, accepted, undisturbed) if "lost" in remark]
     assert len(lost) == 3
     key = next(key for key in undisturbed.tables[CELLS_TABLE] if not key.endswith(b"|cut"))

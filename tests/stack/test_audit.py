@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import aiohttp
 import msgspec
 import numpy as np
 import orjson
@@ -264,14 +265,23 @@ async def test_a_drifted_law_begins_a_new_epoch(stack: Stack) -> None:
     await when(lambda: rows(settings, newest), lambda found: list(map(tuple, found)) == [(3, again.version)])
 
 
+async def not_ready(stack: Stack) -> str:
+    """Ask the audit what it waits for."""
+    async with aiohttp.ClientSession() as session, session.get(stack.endpoints["audit"] + "/readyz") as answer:
+        return " ".join((await answer.json())["reasons"])
+
+
 async def test_the_audit_outlives_clickhouse(stack: Stack) -> None:
-    """While ClickHouse is down the audit waits, and goes on by itself, in the same process."""
+    """While ClickHouse is down the audit waits and says so, and goes on by itself, in the same process."""
     before, pid = await audited_laws(stack.settings), stack.pid("audit")
-    await stack.kill("clickhouse")
+    await stack.supervised("clickhouse").stop()
+    await when(lambda: not_ready(stack), lambda reasons: "the audit waits for ClickHouse" in reasons)
+    await stack.supervised("clickhouse").start()
     await publish(stack.settings, simulated(4, 100))
     runs = before[SUCCESS].n if SUCCESS in before else 0
     await audited_when(stack.settings, lambda laws: complete(laws, runs + 100))
     assert stack.pid("audit") == pid
+    assert await not_ready(stack) == ""
 
 
 async def test_a_second_auditor_stops_the_first(stack: Stack) -> None:

@@ -69,6 +69,7 @@ async def test_a_new_owner_reads_only_from_where_the_tables_were_written_whole(
 ) -> None:
     """So a restart takes as long as the tables are large, not as long as their changelogs are; owner after owner."""
     monkeypatch.setattr("streams.ledger.REWRITE_FLOOR", 0)
+    monkeypatch.setattr("streams.ledger.REWRITE_AFTER", 6)
     place = TopicPartition(STATS_CHANGELOGS[CELLS_TABLE], PARTITION)
     everything: dict[TopicPartition, dict[bytes, bytes]] = {place: {}}
     before = (await read_changelogs(clean, everything))[place]
