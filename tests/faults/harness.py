@@ -109,6 +109,23 @@ class UnderFaults:
                     os.killpg(group, signal.SIGCONT)
 
     @contextlib.asynccontextmanager
+    async def slow(self, name: str) -> AsyncIterator[None]:
+        """Let a process run a fifth of the time: everything it is asked takes long, and gets its answer."""
+
+        async def stutter() -> None:
+            while True:
+                async with self.frozen(name):
+                    await asyncio.sleep(0.2)
+                await asyncio.sleep(0.05)
+
+        stuttering = asyncio.create_task(stutter())
+        try:
+            yield
+        finally:
+            stuttering.cancel()
+            await asyncio.gather(stuttering, return_exceptions=True)
+
+    @contextlib.asynccontextmanager
     async def down(self, *names: str) -> AsyncIterator[None]:
         """Stop processes in order (SIGTERM, later SIGKILL), and start them again."""
         await asyncio.gather(*(self.process(name).stop() for name in names))

@@ -72,7 +72,7 @@ def terminated(name: str, gap: float = 0.0) -> Fault:
 
 
 def one_of_each(chance: random.Random, session: float) -> list[Fault]:
-    """Draw one fault of every kind: 24 of them, in random order, with random lengths and gaps."""
+    """Draw one fault of every kind: 25 of them, in random order, with random lengths and gaps."""
 
     def gap() -> float:
         return chance.uniform(0, LONGEST_GAP)
@@ -95,6 +95,7 @@ def one_of_each(chance: random.Random, session: float) -> list[Fault]:
         outage("broker frozen", lambda stack: stack.frozen(KAFKA), short(), gap()),
         outage("ClickHouse stopped", lambda stack: stack.down(CLICKHOUSE), short(), gap()),
         outage("ClickHouse frozen", lambda stack: stack.frozen(CLICKHOUSE), short(), gap()),
+        outage("ClickHouse slow", lambda stack: stack.slow(CLICKHOUSE), short(), gap()),
         outage("ClickHouse refuses inserts", lambda stack: stack.refusing_inserts(), short(), gap()),
         outage("table renamed away", lambda stack: stack.table_away(table), short(), gap()),
         outage("ClickHouse's disk full", lambda stack: stack.disk_full(), short(), gap()),
@@ -130,7 +131,7 @@ def long_outages() -> list[Fault]:
     """List ten outages of 30 s and more."""
     return [
         outage("broker stopped", lambda stack: stack.down(KAFKA), 30),
-        outage("broker frozen", lambda stack: stack.frozen(KAFKA), 40),
+        outage("broker frozen", lambda stack: stack.frozen(KAFKA), 60),
         outage("ClickHouse stopped", lambda stack: stack.down(CLICKHOUSE), 45),
         outage("ClickHouse frozen", lambda stack: stack.frozen(CLICKHOUSE), 45),
         outage("ClickHouse refuses inserts", lambda stack: stack.refusing_inserts(), 30),
