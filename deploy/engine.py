@@ -1,6 +1,9 @@
 """The ClickHouse engine (chDB) on one folder: one statement at a time, each with settings of its own."""
 
+import errno
 import re
+import resource
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +20,9 @@ UNKNOWN_EXCEPTION = 1002
 
 # chDB says that it is typed, but its sessions are not.
 connect: Callable[[str], Any] = Session
+
+RESERVE = 64 * 1024 * 1024
+"""Bytes of the disk that inserts leave free."""
 
 
 class EngineError(QueryError):
@@ -110,10 +116,25 @@ class Engine:
         insert = split_insert(statement.text)
         if insert is None:
             return self._query(connection, statement, statement.text.decode(errors="replace"))
+        self._require_room(len(insert.data))
         with NamedTemporaryFile(dir=self._uploads, prefix="insert-") as file:
             file.write(insert.data)
             file.flush()
             return self._query(connection, statement, insert.from_file(Path(file.name)))
+
+    def _require_room(self, size: int) -> None:
+        """Refuse an insert while the disk is nearly full.
+
+        chDB 4.4 passes over a write of a part's data that fails in its middle, and acknowledges the insert; the part is
+        found broken later. So no insert may meet the end of the disk.
+        """
+        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        free = shutil.disk_usage(self._folder).free
+        room = free if limit == resource.RLIM_INFINITY else min(free, limit)
+        if room < size + RESERVE:
+            raise OSError(
+                errno.ENOSPC, f"{room:,} bytes are left, and {size + RESERVE:,} must be free", str(self._folder)
+            )
 
     @staticmethod
     def _query(connection: Any, statement: Statement, text: str) -> Result:  # noqa: ANN401 - as above

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+import psutil
 import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
+from psutil import RLIM_INFINITY, RLIMIT_FSIZE
 
 from deploy.machine import LOOPBACK, claim_port
 from models.settings import Settings, load_settings
@@ -223,6 +225,28 @@ def test_it_ends_in_time_though_a_statement_runs_and_keeps_what_was_inserted(tmp
             assert isinstance(answer.exception(), Exception) or answer.result()[0] == 500
     with served(settings, tmp_path) as service:
         assert ask(settings, "POST", "/", b"SELECT x FROM kept")[2] == b"7\n"
+        service.terminate()
+        service.wait(5)
+
+
+def test_a_full_disk_refuses_inserts_and_loses_none_that_was_acknowledged(tmp_path: Path) -> None:
+    """The engine passes over a write that fails in its middle; so no insert begins where one may."""
+    settings = load_settings(clickhouse=f"http://{LOOPBACK}:{claim_port('ClickHouse', 0)}")
+    text = "x" * 40
+    with served(settings, tmp_path) as service:
+        assert (
+            ask(settings, "POST", "/", b"CREATE TABLE kept (x UInt32, s String) ENGINE = MergeTree ORDER BY x")[0]
+            == 200
+        )
+        process, acknowledged = psutil.Process(service.pid), 0
+        for limit in (RLIM_INFINITY, 512, 1024 * 1024, RLIM_INFINITY):
+            process.rlimit(RLIMIT_FSIZE, (limit, RLIM_INFINITY))
+            rows = "".join(f"{number},{text}{number * 7919}\n" for number in range(100))
+            status, _, said = ask(settings, "POST", "/", f"INSERT INTO kept FORMAT CSV {rows}".encode())
+            assert status == (200 if limit == RLIM_INFINITY else 500)
+            assert status == 200 or (b"bytes are left" in said and b"NOT_ENOUGH_SPACE" in said)
+            acknowledged += 100 * (status == 200)
+        assert ask(settings, "POST", "/", b"SELECT count(), uniq(s) FROM kept")[2] == f"{acknowledged}\t100\n".encode()
         service.terminate()
         service.wait(5)
 

@@ -175,8 +175,10 @@ class UnderFaults:
     async def disk_full(self, room: int = 512) -> AsyncIterator[None]:
         """Let ClickHouse write no file beyond `room` bytes, as on a full disk: a write then fails in its middle.
 
-        The limit is one of the process (RLIMIT_FSIZE), so it ends with the process if that is killed meanwhile.
+        The limit is one of the process (RLIMIT_FSIZE), so it ends with the process if that is killed meanwhile. On a
+        full disk ClickHouse begins no merge; this limit it does not see, so merges are stopped.
         """
+        await self._admin(["SYSTEM STOP MERGES"])
         process = Process(await self.pid(CLICKHOUSE))
         process.rlimit(RLIMIT_FSIZE, (room, RLIM_INFINITY))
         try:
@@ -184,6 +186,7 @@ class UnderFaults:
         finally:
             with contextlib.suppress(Exception):
                 process.rlimit(RLIMIT_FSIZE, (RLIM_INFINITY, RLIM_INFINITY))
+            await self._admin(["SYSTEM START MERGES"])
 
     async def _admin(self, statements: list[str]) -> None:
         """Run statements that change the schema, however long ClickHouse is away.
