@@ -47,6 +47,12 @@ def test_the_archive_inserts_the_audit_reads_and_people_see_views_alone() -> Non
     assert all(grant.startswith("GRANT SELECT, SHOW COLUMNS ON ") for grant in grants("scaling_analyst"))
 
 
+def test_the_server_leaves_room_on_its_disk() -> None:
+    """Its inserts and merges stop before a write can fail in its middle."""
+    server = ET.parse(ROOT / "deploy" / "clickhouse-server.xml").getroot()  # noqa: S314 - our own file
+    assert int(server.findtext("storage_configuration/disks/default/keep_free_space_bytes") or 0) >= 1024**3
+
+
 def test_people_are_held_to_the_limits_of_scaling_query() -> None:
     """Whoever comes with another client than ours has the same bounds, read-only, and a quota."""
     profile = USERS.find("profiles/scaling_analyst")
