@@ -63,7 +63,7 @@ from models.topics import (
 )
 from streams import store
 from streams.clickhouse import ClickHouseSink
-from streams.kafka_clients import REBALANCE_SECONDS
+from streams.group_membership import REBALANCE_SECONDS
 from streams.kafka_security import broker_credentials
 from streams.ledger import Ledger
 from streams.refitter import RefitService

@@ -13,8 +13,6 @@ from models.topics import MAX_MESSAGE_BYTES
 from streams.kafka_security import connection, unreachable
 
 POLL_MS = 500
-REBALANCE_SECONDS = 120.0
-"""How long a group waits for members that still restore when others come or go; a dead one is known by its session."""
 PATIENCE = 30.0
 """Seconds without a record and without progress after which Kafka counts as gone."""
 
@@ -44,16 +42,6 @@ async def reader(
             yield consumer
         finally:
             await consumer.stop()
-
-
-def keep_alive(consumer: AIOKafkaConsumer) -> None:
-    """Let a member of a group say that it lives while its rebalance listener works.
-
-    aiokafka begins with that only once the listener is done. One that restores tables for longer than the session would
-    be thrown out of the group, join again, restore again, and so on for ever. To be called in the consumer's own loop,
-    whose group waits REBALANCE_SECONDS for it when others come or go meanwhile.
-    """
-    consumer._coordinator._start_heartbeat_task()  # noqa: SLF001 - aiokafka does the same, only later
 
 
 async def caught_up(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:

@@ -9,6 +9,7 @@ from faust import SASLCredentials, SSLCredentials
 
 from models.errors import NotReachable, SettingsError
 from models.settings import Settings
+from streams.group_membership import assign_what_there_is
 from streams.header_names import read_any_header_name
 from streams.tls import tls_context
 
@@ -21,10 +22,16 @@ def connection(settings: Settings) -> dict[str, Any]:
     Raises:
         SettingsError: A file cannot be read, or the settings do not go together.
     """
-    read_any_header_name()
+    _mend_aiokafka()
     if "@" in settings.kafka:
         raise SettingsError("setting kafka holds a user: set kafka_username and kafka_password instead")
     return {"bootstrap_servers": settings.kafka, **_security(settings)}
+
+
+def _mend_aiokafka() -> None:
+    """Put right, for every client of this process, what stops consumers for good."""
+    read_any_header_name()
+    assign_what_there_is()
 
 
 def broker_credentials(settings: Settings) -> Any:  # noqa: ANN401 - Faust's, which is not typed
@@ -33,7 +40,7 @@ def broker_credentials(settings: Settings) -> Any:  # noqa: ANN401 - Faust's, wh
     Raises:
         SettingsError: As for `connection`.
     """
-    read_any_header_name()
+    _mend_aiokafka()
     security = _security(settings)
     if "sasl_mechanism" in security:
         return SASLCredentials(

@@ -15,7 +15,8 @@ from models.laws import Drift
 from models.metrics import LAWS_PUBLISHED, REFIT_SECONDS, STATS_WORKER
 from models.settings import Settings
 from models.topics import LAWS, STATS
-from streams.kafka_clients import REBALANCE_SECONDS, keep_alive, read_compacted, reader
+from streams.group_membership import REBALANCE_SECONDS, SecondLook, keep_alive
+from streams.kafka_clients import read_compacted, reader
 from streams.kafka_security import connection
 from streams.law_topic import publish_laws
 from streams.restore import find_begins, first_offset
@@ -60,6 +61,7 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
         self._vitals.ready_unless(self._waits)
         self._assigned = False
         self._failure: Exception | None = None
+        self._second_look = SecondLook()
         self._shares: dict[TopicPartition, Share] = {}
         self._consumer: AIOKafkaConsumer = None
         self._stopping = asyncio.Event()
@@ -126,9 +128,10 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
         """Start the assigned partitions from where they hold everything."""
         partitions = list(assigned)
         try:
+            keep_alive(self._consumer)
             if partitions:
-                keep_alive(self._consumer)
                 await self._begin(partitions)
+            self._second_look.take(self._consumer, {place.topic for place in partitions})
         except Exception as error:  # noqa: BLE001 - aiokafka would log it, and go on without the partitions
             self._failure = error
         self._assigned = self._failure is None

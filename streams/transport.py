@@ -27,7 +27,7 @@ from faust.transport.drivers.aiokafka import Transport as AIOKafkaTransport
 from faust.types import TP
 
 from models.batches import Batch
-from streams.kafka_clients import keep_alive
+from streams.group_membership import SecondLook, keep_alive
 from streams.vitals import Vitals
 
 SUPPORTED_FAUST = "0.15.3"
@@ -89,6 +89,10 @@ class PromptConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
     part of it, and waits for its end: with Faust's 1.5 s for up to 1.5 s, longer than a question about an assignment.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Faust's signature
+        super().__init__(*args, **kwargs)
+        self._second_look = SecondLook()
+
     def _create_worker_consumer(self, transport: Any) -> Any:  # noqa: ANN401 - Faust's signature
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = "read_committed"  # noqa: SLF001 - Faust has no setting for either
@@ -97,8 +101,10 @@ class PromptConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Restore tables and whatever else there is to do, as a member of the group that is known to live."""
-        keep_alive(self._ensure_consumer())
+        consumer = self._ensure_consumer()
+        keep_alive(consumer)
         await super().on_partitions_assigned(assigned, generation_id)
+        self._second_look.take(consumer, {tp.topic for tp in assigned})
 
 
 class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]

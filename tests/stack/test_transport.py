@@ -4,13 +4,15 @@ import asyncio
 import sys
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 
 from models.settings import Settings
 from streams.kafka_clients import read_compacted
@@ -119,3 +121,39 @@ async def test_a_restore_that_takes_longer_than_the_session_is_done_once(stack: 
         assert process.stdout is not None
         printed = (await process.stdout.read()).decode()
     assert printed.count(f"assigned {PARTITIONS}") == 1
+
+
+class Nothing(RoundRobinPartitionAssignor):  # type: ignore[misc]
+    """Shares out nothing, as a leader does whose metadata knows no topic."""
+
+    @classmethod
+    def assign(cls, cluster: object, members: Mapping[str, object]) -> dict[str, ConsumerProtocolMemberAssignment]:
+        """Give every member nothing."""
+        del cluster
+        return {member: ConsumerProtocolMemberAssignment(0, [], b"") for member in members}
+
+
+async def test_a_member_that_comes_back_to_an_empty_assignment_gets_its_partitions(stack: Settings) -> None:
+    """It takes over what it had under its instance id, without a rebalance: nothing; and nobody would look again."""
+    name = f"transport-{uuid.uuid4().hex[:8]}"
+    admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka)
+    await admin.start()
+    await admin.create_topics([NewTopic(name, PARTITIONS, 1), NewTopic(f"{name}-seen", 1, 1)])
+    await admin.close()
+    async with AIOKafkaProducer(bootstrap_servers=stack.kafka) as producer:
+        for number in range(5):
+            await producer.send_and_wait(name, str(number).encode(), partition=0)
+    before = AIOKafkaConsumer(
+        name,
+        bootstrap_servers=stack.kafka,
+        group_id=name,
+        group_instance_id="one",
+        partition_assignment_strategy=[Nothing],
+        session_timeout_ms=60_000,
+    )
+    await before.start()
+    assert before.assignment() == frozenset()
+    await before.stop()
+    async with worker(stack, name, "0", "one"), asyncio.timeout(PATIENCE / 3):
+        while await lag(stack, name, name):  # noqa: ASYNC110 - Kafka is asked
+            await asyncio.sleep(0.5)

@@ -1,6 +1,6 @@
 """A worker on the batching transport: `python transport_worker.py KAFKA NAME` copies topic NAME to NAME-seen.
 
-A third argument is how many seconds it takes to restore its partitions.
+A third argument is how many seconds it takes to restore its partitions, a fourth one its instance id.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from streams.transport import BatchApp, BatchSchema, current_batches
 SESSION_SECONDS = 6.0
 
 
-def create_app(kafka: str, name: str, restoring: str = "0") -> BatchApp:
+def create_app(kafka: str, name: str, restoring: str = "0", instance: str = "") -> BatchApp:
     """Copy what is seen, and acknowledge a batch only once its copy has arrived."""
     app = BatchApp(
         name,
@@ -33,6 +33,9 @@ def create_app(kafka: str, name: str, restoring: str = "0") -> BatchApp:
         broker_session_timeout=SESSION_SECONDS,
         broker_heartbeat_interval=1.5,
         consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=instance or None,
+        # Without standbys Faust shares out as aiokafka does.
+        table_standby_replicas=0 if instance else 1,
     )
 
     async def copy(stream: Any) -> None:  # noqa: ANN401 - a Faust stream
