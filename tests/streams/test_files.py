@@ -186,7 +186,7 @@ def test_payloads_are_changed_on_request(tmp_path: Path) -> None:
         ("runs.json", b"[]", "no known format"),
         ("absent.jsonl", None, "is not a file"),
         ("runs.jsonl.gz", b"not compressed", "cannot be read"),
-        ("runs.csv.gz", gzip.compress(b"agent_run_id\n" + b"a\n" * 9999)[:-20], "cannot be read"),
+        ("runs.csv.gz", gzip.compress(b"agent_run_id\n" + b"a\n" * 9999, mtime=0)[:-20], "cannot be read"),
         ("runs.parquet", b"not parquet", "cannot be read"),
     ],
 )
