@@ -35,7 +35,7 @@ check: install ## Format, lint, types and layers
 	$(BIN)/lint-imports
 
 test: check ## Everything CI runs
-	$(BIN)/pytest -m "not faults" -n 2 --dist loadgroup
+	$(BIN)/pytest -m "not faults"
 
 test-faults: install ## The long fault-injection set (about half an hour), and its table into docs/guarantees.md
 	rm -f $(FAULTS)

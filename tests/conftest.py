@@ -1,4 +1,4 @@
-"""The order of tests, and law records for tests that need one without a fit."""
+"""Law records for tests that need one without a fit."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,14 +7,6 @@ import pytest
 from models.dimensions import Dimension, Outcome
 from models.joint_laws import JOINT, JointLaw
 from models.laws import Estimate, Law, LineFit, PowerMean, Reference, ValueRow, law_id
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let tests with a stack come first, one by one in one process, while another process does all the rest."""
-    stacks = [item for item in items if item.get_closest_marker("stack")]
-    for item in stacks:
-        item.add_marker(pytest.mark.xdist_group("stack"))
-    items[:] = [*stacks, *(item for item in items if not item.get_closest_marker("stack"))]
 
 
 def estimate(value: float, se: float = 0.01) -> Estimate:
