@@ -20,6 +20,7 @@ from models.topics import ARCHIVE_APP, RUNS, STATS, STATS_APP
 from streams.files import Chunk
 from streams.kafka_clients import POLL_MS, read_compacted, reader
 from streams.publisher import Refused, Sent, publishing
+from streams.restore import stats_begins
 from streams.topics import connected_admin
 
 WORKERS = {STATS_APP: "scaling worker stats", ARCHIVE_APP: "scaling worker archive"}
@@ -104,7 +105,8 @@ async def _before(settings: Settings, import_id: str, *, used: bool) -> Before:
         end = (await consumer.end_offsets(list(consumer.assignment())))[TopicPartition(STATS, partition)]
     tallies: dict[int, Tally] = {}
     if used:
-        async for record in read_compacted(settings, STATS, [partition]):
+        begin = await stats_begins(settings, [partition])
+        async for record in read_compacted(settings, STATS, [partition], begin):
             _take(tallies, import_id, record.key, record.value)
     return Before(partition, end, tallies)
 

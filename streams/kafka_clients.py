@@ -53,7 +53,10 @@ async def caught_up(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, in
 
 
 async def read_compacted(
-    settings: Settings, topic: str, partitions: Collection[int] | None = None
+    settings: Settings,
+    topic: str,
+    partitions: Collection[int] | None = None,
+    begin: Mapping[TopicPartition, int] | None = None,
 ) -> AsyncIterator[ConsumerRecord]:
     """Yield the committed records of a topic from its beginning to its end as it is now.
 
@@ -61,6 +64,7 @@ async def read_compacted(
         settings: Where Kafka is.
         topic: Any topic; a compacted one gives at least the newest record of each key.
         partitions: Which partitions; absent: all.
+        begin: Where partitions begin; absent: at the beginning.
 
     Raises:
         NotReachable: Kafka does not answer, or stopped answering on the way.
@@ -68,6 +72,8 @@ async def read_compacted(
     """
     async with reader(settings, topic, partitions) as consumer:
         ends = await consumer.end_offsets(list(consumer.assignment()))
+        for place, offset in (begin or {}).items():
+            consumer.seek(place, offset)
         quiet = 0.0
         while not await caught_up(consumer, ends):
             batches = await consumer.getmany(timeout_ms=POLL_MS)

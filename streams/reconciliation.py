@@ -20,6 +20,7 @@ from streams.clickhouse import query
 from streams.cut import below_condition
 from streams.extents import by_context
 from streams.kafka_clients import read_compacted
+from streams.restore import stats_begins
 
 OUTCOMES = ("success", "quality_score", "time_to_complete", "total_cost")
 ALL_RUNS = "runs"
@@ -79,7 +80,8 @@ async def read_live(settings: Settings) -> Live:
     for _ in range(ATTEMPTS):
         grams: dict[bytes, bytes] = {}
         barriers: defaultdict[int, dict[int, bytes]] = defaultdict(dict)
-        async for record in read_compacted(settings, STATS):
+        begins = await stats_begins(settings, range(settings.partitions))
+        async for record in read_compacted(settings, STATS, begin=begins):
             if record.key.startswith(GRAM):
                 if record.value is None:
                     grams.pop(record.key, None)

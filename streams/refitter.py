@@ -16,10 +16,10 @@ from models.metrics import LAWS_PUBLISHED, REFIT_SECONDS, STATS_WORKER
 from models.settings import Settings
 from models.topics import LAWS, STATS
 from streams.group_membership import REBALANCE_SECONDS, SecondLook, keep_alive
-from streams.kafka_clients import read_compacted, reader
+from streams.kafka_clients import read_compacted
 from streams.kafka_security import connection
 from streams.law_topic import publish_laws
-from streams.restore import find_begins, first_offset
+from streams.restore import stats_begins
 from streams.vitals import Vitals
 
 log = structlog.get_logger(__name__)
@@ -141,7 +141,7 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             await asyncio.gather(*(producer.start() for producer in producers))
             published = await self._published()
-            first = await self._first_offsets(partitions)
+            first = await stats_begins(self._settings, [place.partition for place in partitions])
             ends = await self._consumer.end_offsets(partitions)
         except BaseException:
             await asyncio.gather(*(producer.stop() for producer in producers), return_exceptions=True)
@@ -199,13 +199,6 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _close(share: Share) -> None:
         async with share.publishing:
             await share.producer.stop()
-
-    async def _first_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-        """Find from where on partitions hold everything of every source partition."""
-        writers = range(self._settings.partitions)
-        async with reader(self._settings, STATS, [place.partition for place in partitions]) as consumer:
-            found = await find_begins(consumer, dict.fromkeys(partitions, writers))
-        return {place: first_offset(place, begins, writers) for place, begins in found.items()}
 
     async def _published(self) -> dict[str, tuple[int, Drift | None]]:
         """Read each law's newest version, and its drift."""

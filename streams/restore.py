@@ -14,6 +14,8 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from models.settings import Settings
+from models.topics import STATS
+from streams.kafka_clients import reader
 from streams.kafka_security import connection
 
 BEGIN_HEADER = "scaling-begin"
@@ -119,6 +121,19 @@ def first_offset(place: TopicPartition, begins: Mapping[int, Begin], writers: Co
     if not begins.keys() >= set(writers):
         return 0
     return min(begins[writer].offset(place) for writer in writers)
+
+
+async def stats_begins(settings: Settings, partitions: Collection[int]) -> dict[TopicPartition, int]:
+    """Find from where on partitions of scaling.stats hold everything of every source partition.
+
+    Raises:
+        NotReachable: Kafka does not answer.
+        StackError: The topic does not exist.
+    """
+    writers = range(settings.partitions)
+    async with reader(settings, STATS, partitions) as consumer:
+        found = await find_begins(consumer, {TopicPartition(STATS, number): writers for number in partitions})
+    return {place: first_offset(place, begins, writers) for place, begins in found.items()}
 
 
 async def read_changelogs(
