@@ -1,6 +1,6 @@
 """A growing table of moments by key: the working copy of the Faust tables of one source partition."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -120,14 +120,7 @@ class MomentTable:
             clear_constants(cleared, constant)
             comoment[flat] = cleared
             folded.error[flat] = np.where(constant, 0.0, folded.error[flat])
-        merged = self._merged(rows, (n, mean * observed, comoment))
-        doubtful = np.flatnonzero((folded.error > EXACTNESS * merged[2][:, diagonal]).any(axis=1))
-        if len(doubtful):
-            n, mean, comoment = folded.refine(doubtful)
-            again = self._merged(rows[doubtful], (n, mean * observed[doubtful], comoment))
-            for part, refined in zip(merged, again, strict=True):
-                part[doubtful] = refined
-        self._put(rows, merged)
+        self._put(rows, self._exactly(self._merged, rows, folded, observed))
 
     def unfold(self, keys: Sequence[bytes], folded: Folded, observed: NDArray[np.bool_]) -> None:
         """Take runs out that were folded in before; a cell without runs stays, with n = 0.
@@ -147,17 +140,10 @@ class MomentTable:
         rows = self._rows_of(keys)
         first, second = triangle(self._variables)
         diagonal = np.flatnonzero(first == second)
-        n, mean, comoment = folded.moments
-        left = self._unmerged(rows, (n, mean * observed, comoment))
-        doubtful = np.flatnonzero((folded.error > EXACTNESS * left[2][:, diagonal]).any(axis=1))
-        if len(doubtful):
-            refined_n, refined_mean, refined = folded.refine(doubtful)
-            again = self._unmerged(rows[doubtful], (refined_n, refined_mean * observed[doubtful], refined))
-            for part, better in zip(left, again, strict=True):
-                part[doubtful] = better
+        left = self._exactly(self._unmerged, rows, folded, observed)
         clear_constants(left[2], left[2][:, diagonal] <= LOST * self._comoment[rows][:, diagonal])
         whole = np.rint(left[1])
-        rounding = LOST * np.maximum(np.abs(self._mean[rows]), np.abs(mean * observed))
+        rounding = LOST * np.maximum(np.abs(self._mean[rows]), np.abs(folded.moments[1] * observed))
         self._put(rows, (left[0], np.where(np.abs(left[1] - whole) <= rounding, whole, left[1]), left[2]))
 
     def merge(self, keys: Sequence[bytes], moments: Moments) -> None:
@@ -208,6 +194,25 @@ class MomentTable:
     def _put(self, rows: NDArray[np.int64], moments: Moments) -> None:
         self._n[rows], self._mean[rows], self._comoment[rows] = moments
         self._dirty[rows] = True
+
+    def _exactly(
+        self,
+        combine: Callable[[NDArray[np.int64], Moments], Moments],
+        rows: NDArray[np.int64],
+        folded: Folded,
+        observed: NDArray[np.bool_],
+    ) -> Moments:
+        """Combine rows with a folded batch, anew from its runs where rounding would touch a sum of squares."""
+        first, second = triangle(self._variables)
+        n, mean, comoment = folded.moments
+        combined = combine(rows, (n, mean * observed, comoment))
+        doubtful = np.flatnonzero((folded.error > EXACTNESS * combined[2][:, first == second]).any(axis=1))
+        if len(doubtful):
+            n, mean, comoment = folded.refine(doubtful)
+            again = combine(rows[doubtful], (n, mean * observed[doubtful], comoment))
+            for part, refined in zip(combined, again, strict=True):
+                part[doubtful] = refined
+        return combined
 
     def _merged(self, rows: NDArray[np.int64], moments: Moments) -> Moments:
         return merge(self._n[rows], self._mean[rows], self._comoment[rows], *moments)

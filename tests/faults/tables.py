@@ -1,6 +1,6 @@
 """The live tables: as stored, as plain observers that never stop fold them from the log, and where the two differ."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -16,6 +16,7 @@ from models.settings import Settings
 from models.topics import CELLS_TABLE, GRAMS_TABLE, REJECTED, RUNS, TABLES
 from streams.kafka_clients import read_compacted
 from streams.ledger import Ledger
+from streams.run_records import batch_of
 
 VARIABLES = {False: 8, True: 10}
 GRAM_VARIABLES = 13
@@ -42,19 +43,6 @@ async def read_log(settings: Settings) -> Log:
     async for record in read_compacted(settings, RUNS):
         records[record.partition].append(record)
     return {partition: batch_of(partition, found) for partition, found in records.items()}
-
-
-def batch_of(partition: int, records: Sequence[ConsumerRecord]) -> Batch:
-    """Make one batch of the records of a partition."""
-    return Batch(
-        RUNS,
-        partition,
-        [record.offset for record in records],
-        [record.timestamp for record in records],
-        [record.key for record in records],
-        [record.value for record in records],
-        [record.headers for record in records],
-    )
 
 
 def fold(settings: Settings, log: Log) -> Undisturbed:

@@ -71,14 +71,29 @@ async def lag(settings: Settings, group: str, topic: str) -> int:
     return sum(max(0, ends[tp] - 1 - committed[tp]) for tp in tps)
 
 
+async def topic_with_records(settings: Settings) -> str:
+    """Create the topics of a worker, five records on the first; give their name."""
+    name = f"transport-{uuid.uuid4().hex[:8]}"
+    await create_topics(settings, name)
+    async with AIOKafkaProducer(bootstrap_servers=settings.kafka) as producer:
+        for number in range(5):
+            await producer.send_and_wait(name, str(number).encode(), partition=0)
+    return name
+
+
+async def create_topics(settings: Settings, name: str) -> None:
+    """Create the topic that a worker copies, and the one that it copies to."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
+    await admin.start()
+    await admin.create_topics([NewTopic(name, PARTITIONS, 1), NewTopic(f"{name}-seen", 1, 1)])
+    await admin.close()
+
+
 async def test_repeated_rebalances_lose_nothing_and_leave_no_lag(stack: Settings) -> None:
     """Two workers come and go while transactions leave gaps: every number is seen, and all commits reach the end."""
     name = f"transport-{uuid.uuid4().hex[:8]}"
     seen = f"{name}-seen"
-    admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka)
-    await admin.start()
-    await admin.create_topics([NewTopic(name, PARTITIONS, 1), NewTopic(seen, 1, 1)])
-    await admin.close()
+    await create_topics(stack, name)
 
     stop = asyncio.Event()
     publishing = asyncio.create_task(publish(stack, name, stop))
@@ -104,14 +119,7 @@ async def test_repeated_rebalances_lose_nothing_and_leave_no_lag(stack: Settings
 
 async def test_a_restore_that_takes_longer_than_the_session_is_done_once(stack: Settings) -> None:
     """A worker that restores its tables lives: the group does not throw it out, to let it begin anew for ever."""
-    name = f"transport-{uuid.uuid4().hex[:8]}"
-    admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka)
-    await admin.start()
-    await admin.create_topics([NewTopic(name, PARTITIONS, 1), NewTopic(f"{name}-seen", 1, 1)])
-    await admin.close()
-    async with AIOKafkaProducer(bootstrap_servers=stack.kafka) as producer:
-        for number in range(5):
-            await producer.send_and_wait(name, str(number).encode(), partition=0)
+    name = await topic_with_records(stack)
     longer = str(1.5 * SESSION_SECONDS)
     async with worker(stack, name, longer, output=asyncio.subprocess.PIPE) as process:
         async with asyncio.timeout(PATIENCE):
@@ -135,14 +143,7 @@ class Nothing(RoundRobinPartitionAssignor):  # type: ignore[misc]
 
 async def test_a_member_that_comes_back_to_an_empty_assignment_gets_its_partitions(stack: Settings) -> None:
     """It takes over what it had under its instance id, without a rebalance: nothing; and nobody would look again."""
-    name = f"transport-{uuid.uuid4().hex[:8]}"
-    admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka)
-    await admin.start()
-    await admin.create_topics([NewTopic(name, PARTITIONS, 1), NewTopic(f"{name}-seen", 1, 1)])
-    await admin.close()
-    async with AIOKafkaProducer(bootstrap_servers=stack.kafka) as producer:
-        for number in range(5):
-            await producer.send_and_wait(name, str(number).encode(), partition=0)
+    name = await topic_with_records(stack)
     before = AIOKafkaConsumer(
         name,
         bootstrap_servers=stack.kafka,
