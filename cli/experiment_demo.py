@@ -38,8 +38,6 @@ NOT_COVERED = 4
 EXPIRE_SECONDS = 10
 LOOK_SECONDS = 2.0
 PATIENCE_SECONDS = 300.0
-TASKS_FOR_EACH = 6
-"""Tasks that are offered for each planned assignment at the most; half of a world's tasks pass the filter."""
 
 
 def demo(
@@ -95,11 +93,10 @@ async def present(settings: Settings, world: World, planned: int, seed: int, out
     await command(settings, CreateRequest("demo-create", definition, "demo"))
     console.print((await command(settings, StartRequest("demo-start", name, "demo"))).message, markup=False)
     team = Orchestrators(settings, world, name, seed=seed)
-    tasks = planned * len(definition.values_tested) * TASKS_FOR_EACH
     looking = asyncio.ensure_future(_look(settings, name, console))
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            work = await team.run(tasks)
+            work = await team.run()
         result = await _concluded(settings, name)
     except TimeoutError:
         answers = ", ".join(f"{count} {kind}" for kind, count in team.work.answers.items())

@@ -18,7 +18,7 @@ from models.dimensions import Dimension
 from models.experiments import Reply
 from models.settings import Settings
 from models.topics import RUNS
-from streams.assigning import UNAVAILABLE, Assigner
+from streams.assigning import Assigner
 from streams.kafka_security import connection
 
 OVER = "not_running"
@@ -86,14 +86,13 @@ class Orchestrators:
         self._habits = habits or Habits()
         self._workers = workers
         self._over = asyncio.Event()
-        self._left = 0
 
-    async def run(self, tasks: int) -> Work:
-        """Work through tasks, until the experiment is over or `tasks` have been done.
+    async def run(self) -> Work:
+        """Work through tasks until the experiment is over.
 
-        Tasks for which there was no answer, or no place for the time being, come on top: what they cost is time.
+        How many that takes is not foreseen: while every place is taken, tasks go on to come until outcomes that never
+        came have expired.
         """
-        self._left = tasks
         numbers = itertools.count()
         producer = AIOKafkaProducer(**connection(self._settings), linger_ms=20)
         async with Assigner(self._settings) as assigner, producer:
@@ -102,7 +101,7 @@ class Orchestrators:
 
     async def _take(self, numbers: "itertools.count[int]", assigner: Assigner, producer: AIOKafkaProducer) -> None:
         for number in numbers:
-            if self._over.is_set() or self._left <= 0:
+            if self._over.is_set():
                 return
             await self._one(number, assigner, producer)
 
@@ -116,7 +115,6 @@ class Orchestrators:
         reply = await assigner.assign(self._experiment, fields)
         self.work.waited.append(asyncio.get_running_loop().time() - began)
         self.work.answers[reply.refusal or "assigned"] += 1
-        self._left -= reply.refusal not in {"sufficient", UNAVAILABLE}
         if reply.refusal == OVER:
             self._over.set()
         elif reply.refusal == "sufficient":
