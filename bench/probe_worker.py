@@ -17,8 +17,8 @@ from analytics.equality import compare_laws
 from bench.events import events
 from models.settings import Settings, load_settings
 from models.topics import CELLS_TABLE, RUNS
-from streams.app import create_app
 from streams.ledger import Ledger
+from streams.stats_app import create_stats_app
 from streams.worker import run_worker
 
 
@@ -54,7 +54,7 @@ def main(count: int) -> None:
     settings = load_settings()
 
     def create(settings: Settings) -> Any:  # noqa: ANN401 - a Faust app
-        app = create_app(settings, refit=False)
+        app = create_stats_app(settings, refit=False)
 
         async def measure(app: Any) -> None:  # noqa: ANN401 - a Faust app
             start = time.process_time()

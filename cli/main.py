@@ -5,37 +5,38 @@ import sys
 
 import typer
 
-from cli import (
-    ab,
-    allocating,
-    comparing,
-    demo,
-    doctor,
-    evaluating,
-    experiment,
-    experiment_demo,
-    experiment_planning,
-    explore,
-    fitting,
-    hypotheses,
-    importing,
-    laws,
-    metrics_table,
-    overriding,
-    query,
-    rebuild,
-    rejected,
-    settings_table,
-    simulating,
-    topics,
-    up,
-    verify,
-    worker,
-)
+from cli.lazy_commands import lazily
 from cli.output import say
 from models.errors import ScalingError
 
+COMMANDS = {
+    "demo": "cli.demo:demo",
+    "up": "cli.up:up",
+    "import": "cli.importing:import_files",
+    "explore": "cli.explore:explore_runs",
+    "fit": "cli.fitting:fit",
+    "simulate": "cli.simulating:simulate_runs",
+    "hypotheses": "cli.hypotheses:hypotheses",
+    "query": "cli.query:query",
+    "allocate": "cli.allocating:allocate",
+    "portfolio": "cli.allocating:portfolio",
+    "advise": "cli.allocating:advise",
+    "evaluate": "cli.evaluating:evaluate",
+    "rebuild": "cli.rebuild:rebuild",
+    "doctor": "cli.doctor:doctor",
+    "settings": "cli.settings_table:settings",
+    "metrics": "cli.metrics_table:metrics",
+    "ab": "cli.ab:app",
+    "experiment": "cli.experiment_commands:app",
+    "laws": "cli.law_commands:app",
+    "override": "cli.overriding:app",
+    "rejected": "cli.rejected:app",
+    "topics": "cli.topics:app",
+    "worker": "cli.worker:app",
+}
+
 app = typer.Typer(
+    cls=lazily(COMMANDS),
     name="scaling",
     help="Learn live, from run-completion events, what more agents, iterations, parallelism, context, model size and "
     "retries are worth.",
@@ -45,34 +46,11 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command()(demo.demo)
-app.command()(up.up)
-app.command("import")(importing.import_files)
-app.command("explore")(explore.explore_runs)
-app.command()(fitting.fit)
-app.command("simulate")(simulating.simulate_runs)
-app.command()(hypotheses.hypotheses)
-app.command()(query.query)
-app.command()(allocating.allocate)
-app.command()(allocating.portfolio)
-app.command()(allocating.advise)
-app.command("evaluate")(evaluating.evaluate)
-app.command()(rebuild.rebuild)
-app.command()(doctor.doctor)
-app.command()(settings_table.settings)
-app.command()(metrics_table.metrics)
-laws.app.command("verify")(verify.verify)
-laws.app.command("compare")(comparing.compare)
-experiment.app.command("plan")(experiment_planning.plan)
-experiment.app.command("suggest")(experiment_planning.suggest)
-experiment.app.command("demo")(experiment_demo.demo)
-app.add_typer(ab.app, name="ab")
-app.add_typer(experiment.app, name="experiment")
-app.add_typer(laws.app, name="laws")
-app.add_typer(overriding.app, name="override")
-app.add_typer(rejected.app, name="rejected")
-app.add_typer(topics.app, name="topics")
-app.add_typer(worker.app, name="worker")
+
+
+@app.callback()
+def scaling() -> None:
+    """See the help of the application."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`scaling worker`: run one process of the system in the foreground."""
+"""`scaling worker`: run one process of the system in the foreground, which imports no more than it needs."""
 
 import asyncio
 import signal
@@ -6,13 +6,10 @@ from collections.abc import Awaitable, Callable
 
 import typer
 
+from cli.lazy_commands import find
 from cli.settings_of import settings_of
 from models.settings import Settings
-from streams.allocator import run_allocator
-from streams.app import create_app, create_archive_app, create_experiments_app
-from streams.auditor import run_auditor
 from streams.kafka_security import require_access
-from streams.transport import BatchApp
 from streams.worker import configure_logging, run_worker
 
 app = typer.Typer(help="Run one worker in the foreground, until SIGTERM or Ctrl-C.", no_args_is_help=True)
@@ -24,7 +21,7 @@ def stats() -> None:
 
     Example: SCALING_KAFKA=127.0.0.1:9092 scaling worker stats
     """
-    _run_app(create_app)
+    _run_app("streams.stats_app:create_stats_app")
 
 
 @app.command()
@@ -33,7 +30,7 @@ def archive() -> None:
 
     Example: SCALING_CLICKHOUSE=http://127.0.0.1:8123 scaling worker archive
     """
-    _run_app(create_archive_app)
+    _run_app("streams.archive_app:create_archive_app")
 
 
 @app.command()
@@ -42,7 +39,7 @@ def allocator() -> None:
 
     Example: SCALING_KAFKA=127.0.0.1:9092 scaling worker allocator
     """
-    _run_until_signal(run_allocator, settings_of())
+    _run_until_signal("streams.allocator:run_allocator")
 
 
 @app.command()
@@ -53,7 +50,7 @@ def audit() -> None:
 
     Example: SCALING_CLICKHOUSE=http://127.0.0.1:8123 scaling worker audit
     """
-    _run_until_signal(run_auditor, settings_of())
+    _run_until_signal("streams.auditor:run_auditor")
 
 
 @app.command()
@@ -64,19 +61,20 @@ def experiments() -> None:
 
     Example: SCALING_EXPERIMENT_SECRET=$(openssl rand -hex 32) scaling worker experiments
     """
-    _run_app(create_experiments_app)
+    _run_app("streams.experiments_app:create_experiments_app")
 
 
-def _run_app(create: Callable[[Settings], BatchApp]) -> None:
+def _run_app(place: str) -> None:
     settings = settings_of()
     asyncio.run(require_access(settings))
-    run_worker(create, settings)
+    run_worker(find(place), settings)
 
 
-def _run_until_signal(run: Callable[[Settings, asyncio.Event], Awaitable[None]], settings: Settings) -> None:
+def _run_until_signal(place: str) -> None:
+    settings = settings_of()
     configure_logging(settings)
     asyncio.run(require_access(settings))
-    asyncio.run(_until_signal(run, settings))
+    asyncio.run(_until_signal(find(place), settings))
 
 
 async def _until_signal(run: Callable[[Settings, asyncio.Event], Awaitable[None]], settings: Settings) -> None:

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -77,6 +79,21 @@ def test_every_command_has_help_with_an_example(path: list[str]) -> None:
     result = run(app, [*path, "--help"])
     assert result.exit_code == 0
     assert re.search(r"Example:\s+\S", result.output)
+
+
+def test_a_command_imports_no_other() -> None:
+    """What a command does not need does not slow its start: workers are started again and again."""
+    asked = "from cli.main import app; import sys; app(['worker', 'stats', '--help'], standalone_mode=False); "
+    asked += "print(*(name for name in sys.modules if name.startswith('cli.')))"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True, cwd=ROOT)
+    imported = set(done.stdout.splitlines()[-1].split())
+    assert "cli.worker" in imported
+    assert imported <= {"cli.main", "cli.lazy_commands", "cli.output", "cli.terminal", "cli.worker", "cli.settings_of"}
+
+
+def test_a_mistyped_command_is_guessed() -> None:
+    """Names are known without their modules."""
+    assert "Did you mean 'fit'?" in run(app, ["fti"]).output
 
 
 def test_the_exit_codes_are_documented() -> None:

@@ -38,7 +38,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
 FIXED = Setting(3, 5, 32000, 3)
 DYNAMIC = Setting(2, 4, 16000, 1)
 START = datetime(2026, 3, 1, 8, tzinfo=UTC)
-ARCHIVE = "from models.settings import load_settings; from streams.app import create_archive_app; "
+ARCHIVE = "from models.settings import load_settings; from streams.archive_app import create_archive_app; "
 ARCHIVE += "from streams.worker import run_worker; run_worker(create_archive_app, load_settings())"
 
 

@@ -8,8 +8,8 @@ from faust.types import TP
 from models.settings import Settings, load_settings
 from models.topics import CELLS_TABLE, STATS_APP, STATS_CHANGELOGS, TABLES, changelog
 from streams import store
-from streams.app import create_app
 from streams.ledger import Ledger, OwnedPartition
+from streams.stats_app import create_stats_app
 from streams.store import LedgerStore, NotSupported
 
 
@@ -37,7 +37,7 @@ class Restored(Ledger):
 async def cells() -> LedgerStore:
     """Make the store of the cells table, with partitions 0 and 2 owned."""
     settings = load_settings()
-    app = create_app(settings)
+    app = create_stats_app(settings)
     ledger = Restored(settings)
     made = LedgerStore(store.URL, app, app.tables[CELLS_TABLE], options={"ledger": ledger})
     topic = changelog(CELLS_TABLE)
@@ -48,7 +48,7 @@ async def cells() -> LedgerStore:
 
 async def test_faust_makes_our_store_for_every_table() -> None:
     """The URL is registered, and each table of the stats worker has it."""
-    app = create_app(load_settings())
+    app = create_stats_app(load_settings())
     assert {table.name for table in app.tables.values()} == set(TABLES)
     for table in app.tables.values():
         assert isinstance(table.data, LedgerStore)

@@ -16,7 +16,7 @@ from faust.types import TP
 
 from models.settings import load_settings
 from models.topics import CELLS_TABLE, RUNS, changelog
-from streams.app import create_app
+from streams.stats_app import create_stats_app
 from streams.transport import (
     FETCH_WAIT_MS,
     BatchApp,
@@ -83,7 +83,7 @@ async def nothing(*_: object) -> None:
 @pytest.fixture
 async def consumer() -> Unplugged:
     """Make a consumer with partitions 0 and 1 of scaling.runs, its flow running."""
-    app = create_app(load_settings(kafka="127.0.0.1:1"))
+    app = create_stats_app(load_settings(kafka="127.0.0.1:1"))
     app.topics._acking_topics.add(RUNS)
     made = Unplugged(app.transport, nothing, nothing, nothing)
     made._set_active_tps({TP0, TP1})
@@ -183,7 +183,7 @@ def test_the_flaws_that_are_corrected_are_still_there() -> None:
 
 async def test_the_app_uses_the_batching_transport() -> None:
     """Faust asks _new_transport, and the transport its Consumer class."""
-    app = create_app(load_settings())
+    app = create_stats_app(load_settings())
     assert isinstance(app, BatchApp)
     assert isinstance(app.transport, BatchTransport)
     assert app.transport.Consumer is BatchConsumer
@@ -192,7 +192,7 @@ async def test_the_app_uses_the_batching_transport() -> None:
 
 async def test_the_consumer_reads_what_is_committed_and_a_fetch_ends_soon() -> None:
     """Aborted records reach no agent, and no partition waits 1.5 s for another."""
-    app = create_app(load_settings(kafka="127.0.0.1:1"))
+    app = create_stats_app(load_settings(kafka="127.0.0.1:1"))
     thread = BatchConsumer(app.transport, nothing, nothing, nothing)._thread
     ours = thread._create_worker_consumer(app.transport)
     assert (ours._isolation_level, ours._fetch_max_wait_ms) == ("read_committed", FETCH_WAIT_MS)
