@@ -79,8 +79,12 @@ class Refitter:
         return self._dirty
 
     def number_from(self, published: Mapping[str, tuple[int, Drift | None]]) -> None:
-        """Number each law on from its last published version, and remember the alarms that have sounded."""
+        """Number each law on from its last published version, and remember the alarms that have sounded.
+
+        Their contexts are looked at, cells or not: those may have gone while nobody refitted.
+        """
         self._versions = {law: version for law, (version, _) in published.items()}
+        self._dirty |= {(law.partition("|")[0], dimension) for law in published for dimension in Dimension}
         self._drifts = {law: drift for law, (_, drift) in published.items() if drift is not None and drift.alarm}
 
     def stage(self, key: bytes, value: bytes | None) -> None:
@@ -91,18 +95,21 @@ class Refitter:
             self._apply(int(key[len(BARRIER_PREFIX) :]), read_cut(value))
 
     def snapshot(self) -> Snapshot:
-        """Take what must be refitted; it does not change while a fit runs beside the event loop."""
+        """Take what must be refitted, nothing before the first barrier; it does not change under a fit elsewhere."""
+        if not self._cuts:
+            return []
         changed: defaultdict[str, list[Dimension]] = defaultdict(list)
         for context, dimension in sorted(self._dirty):
-            if context in self._cells:
-                changed[context].append(dimension)
+            changed[context].append(dimension)
         self._dirty.clear()
         return [
             Shot(
                 context,
                 {
                     dimension: {
-                        slot: dict(cells) for slot, cells in self._cells[context].items() if slot[0] is dimension
+                        slot: dict(cells)
+                        for slot, cells in self._cells.get(context, {}).items()
+                        if slot[0] is dimension
                     }
                     for dimension in dimensions
                 },
@@ -129,7 +136,7 @@ class Refitter:
         return [self._numbered(law) for law in laws]
 
     def withdrawn(self, snapshot: Snapshot, laws: Sequence[Law]) -> list[str]:
-        """Name the published laws that a snapshot has no runs for any more, once: corrections took them all away.
+        """Name the published laws that a snapshot has no runs for any more, once: corrections or a rebuild took them.
 
         Args:
             snapshot: What has just been fitted.

@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListen
 from aiokafka.errors import IllegalStateError
 
 from agents.refit import Refitter
+from analytics.partitions import partition_of
 from models.joint_laws import is_joint
 from models.laws import Drift
 from models.metrics import LAWS_PUBLISHED, REFIT_SECONDS, STATS_WORKER
@@ -148,7 +149,9 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
             raise
         for partition, producer in zip(partitions, producers, strict=True):
             refitter = Refitter(self._settings, versions={})
-            refitter.number_from(published)
+            refitter.number_from(
+                {law: told for law, told in published.items() if self._place(law) == partition.partition}
+            )
             # What was fetched meanwhile is read again: nothing that comes before a seek may be kept.
             self._consumer.seek(partition, first[partition])
             self._shares[partition] = Share(refitter, producer, ends[partition])
@@ -181,6 +184,10 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
             return bool(await self._consumer.position(partition) >= end)
         except IllegalStateError:
             return False  # revoked meanwhile
+
+    def _place(self, law: str) -> int:
+        """Say which partition of scaling.stats the context of a law is on."""
+        return partition_of(law.partition("|")[0].encode(), self._settings.partitions)
 
     def _producer(self, partition: TopicPartition) -> AIOKafkaProducer:
         """Make the producer that fences earlier owners of a partition when it is started."""

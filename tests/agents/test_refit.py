@@ -396,6 +396,25 @@ def test_laws_whose_runs_were_all_corrected_away_are_withdrawn_once() -> None:
     assert {(law.context, law.n) for law in laws} == {("global", 1), ("project=new", 1)}
 
 
+def test_laws_whose_cells_went_while_nobody_refitted_are_withdrawn_once() -> None:
+    """A refitter that begins where what is left was written whole never saw them; other tiers are not its own."""
+    runs = [{"agent_run_id": f"r{at}", "agent_count": 1 + at % 4, "success": at % 3 > 0} for at in range(60)]
+    gone, audited, there = (
+        "project=old|agent_count|success|live",
+        "project=old|agent_count|success|audited",
+        "global|agent_count|success|live",
+    )
+    refitter = Refitter(ONE, {})
+    refitter.number_from(dict.fromkeys((gone, audited, there), (7, None)))
+    assert refitter.snapshot() == []
+    staged(refitter, flushed(runs, ONE)[0])
+    snapshot = refitter.snapshot()
+    laws = refitter.fit(snapshot)
+    assert [(law.law_id, law.version) for law in laws] == [(there, 8)]
+    assert refitter.withdrawn(snapshot, laws) == [gone]
+    assert refitter.withdrawn(snapshot, laws) == []
+
+
 def test_stored_cells_merge_over_mask_and_source() -> None:
     """Runs at one value are one row whatever else they carry; bins stand beside values of their own."""
     events: list[Event] = [
