@@ -10,6 +10,9 @@ from analytics.moments import Floats, Ints
 from models.errors import NotEnoughData
 from models.laws import Knee
 
+TIE = 1e-4
+"""Share of half the first gain by which a gain must lie below it: more than the steps of an averaged law round to."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Price:
@@ -83,12 +86,13 @@ def first_below(curves: Floats, steps: Floats, threshold: Floats) -> Ints:
 def diminishing_returns(x: Floats, curve: Floats) -> float | None:
     """Find the value after which a unit brings less than half of what the first step's units brought.
 
-    Absent where the first step brings nothing, or where returns have not fallen by half within what was tried.
+    Absent where the first step brings nothing, or where returns have not fallen by half within what was tried. Half
+    itself is not less than half, whatever rounding does: along ln x a unit brings exactly half after each doubling.
     """
     gain = np.diff(curve) / np.diff(x)
     if gain[0] <= 0:
         return None
-    below = np.flatnonzero(gain < gain[0] / 2)
+    below = np.flatnonzero(gain < gain[0] / 2 * (1 - TIE))
     return rounded(float(x[below[0]])) if len(below) else None
 
 

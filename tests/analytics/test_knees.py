@@ -108,6 +108,15 @@ def test_returns_diminish_where_a_unit_brings_half_of_the_first(curve: list[floa
     assert diminishing_returns(np.array([1.0, 2, 3, 4]), np.array(curve)) == value
 
 
+@pytest.mark.parametrize("off", [-1e-7, 0.0, 1e-7])
+def test_rounding_decides_no_point(off: float) -> None:
+    """Along ln x a unit brings exactly half after a doubling, and a quarter after two: only that is less than half."""
+    x = np.array([3000.0, 6000, 12000, 24000])
+    curve = 0.1 * np.log(x)
+    curve[2] += off * (curve[1] - curve[0])
+    assert diminishing_returns(x, curve) == 12000
+
+
 def test_a_fixed_price_is_asked_of_a_unit_or_of_a_doubling() -> None:
     """From 2 to 8 are six units or two doublings: 0.3 or 0.1 at 0.05."""
     x = np.array([1.0, 2, 8])
