@@ -3,6 +3,7 @@
 import asyncio
 import re
 import threading
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -151,6 +152,7 @@ class ClickHouseSink:
                         if refused >= self._refusals:
                             raise StackError(self._refusal(table, error)) from error
                         self._failed(table, number, error)
+                        _let_go(error)
                         raise
                     if number > 1:
                         log.info("clickhouse_insert_recovered", table=table, attempts=number)
@@ -198,20 +200,32 @@ class ClickHouseSink:
                 f"table {table} at {address(self._settings)} has no column {', '.join(sorted(missing))}: "
                 "it was made by another version; add the column as in streams/sql, or drop the table and rebuild it"
             )
-        client.insert(
-            table,
-            [values.tolist() if isinstance(values, np.ndarray) else values for values in columns.values()],
-            column_names=list(columns),
-            column_types=[types[name] for name in columns],
-            column_oriented=True,
-            settings=_allowed(client, INSERT_SETTINGS),
-        )
+        rows = [values.tolist() if isinstance(values, np.ndarray) else values for values in columns.values()]
+        try:
+            client.insert(
+                table,
+                rows,
+                column_names=list(columns),
+                column_types=[types[name] for name in columns],
+                column_oriented=True,
+                settings=_allowed(client, INSERT_SETTINGS),
+            )
+        finally:
+            # The client's context of an insert refers to itself: it waits, with this list, for the garbage collector.
+            rows.clear()
 
     def _connected(self) -> HttpClient:
         with self._client_lock:
             if self._client is None:
                 self._client = _connect(self._settings, INSERT_SECONDS)
             return self._client
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Empty the frames that an error and those before it came through: they hold the rows, in cycles with the error."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 async def apply_schema(settings: Settings, timeout: float = 30.0) -> None:  # noqa: ASYNC109 - waits for a server to start

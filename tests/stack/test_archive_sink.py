@@ -1,13 +1,15 @@
 """The archive on a real ClickHouse."""
 
 import asyncio
+import gc
 import json
 import math
 import re
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -53,6 +55,63 @@ async def until_retrying(sink: ClickHouseSink, insert: asyncio.Task[None]) -> No
     while not sink.retrying and not insert.done():  # noqa: ASYNC110 - a state to be seen from outside, as health is
         await asyncio.sleep(0.01)
     assert sink.retrying
+
+
+async def until_failures(sink: ClickHouseSink, count: int) -> None:
+    """Wait until so many attempts have failed."""
+    while sink.failures < count:  # noqa: ASYNC110 - a state to be seen from outside
+        await asyncio.sleep(0.01)
+
+
+class Gate:
+    """A way to ClickHouse, on a port of its own, that can be shut: whoever comes then is turned away."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._real = urlsplit(settings.clickhouse)
+        self._behind = settings
+        self._server: asyncio.Server | None = None
+        self._port = 0
+        self._connections: set[asyncio.StreamWriter] = set()
+
+    @property
+    def settings(self) -> Settings:
+        """Settings that lead through the gate."""
+        return self._behind.model_copy(update={"clickhouse": f"http://127.0.0.1:{self._port}"})
+
+    async def open(self) -> None:
+        """Let connections through."""
+        self._server = await asyncio.start_server(self._forward, "127.0.0.1", self._port)
+        self._port = self._server.sockets[0].getsockname()[1]
+
+    async def shut(self) -> None:
+        """Cut all connections, and let none through."""
+        if self._server is not None:
+            self._server.close()
+            for writer in self._connections:
+                writer.transport.abort()
+            await self._server.wait_closed()
+
+    async def __aenter__(self) -> Self:
+        """Open it."""
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Shut it."""
+        await self.shut()
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        to_reader, to_writer = await asyncio.open_connection(self._real.hostname, self._real.port)
+        self._connections |= {writer, to_writer}
+        await asyncio.gather(self._pipe(reader, to_writer), self._pipe(to_reader, writer))
+
+    @staticmethod
+    async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
 
 
 def batch_of(*values: bytes | None, first_offset: int = 0, topic: str = "scaling.runs") -> Batch:
@@ -263,34 +322,51 @@ async def test_an_error_that_passes_is_retried_until_it_has_passed(archive_setti
 
 async def test_rows_survive_an_outage(archive_settings: Settings) -> None:
     """An insert begun while nothing answers is done when ClickHouse is there, and the sink goes on as before."""
-    real = urlsplit(archive_settings.clickhouse)
+    async with Gate(archive_settings) as gate:
+        await gate.shut()
+        sink = ClickHouseSink(gate.settings, refusals=1, first_pause=0.01, longest_pause=0.05)
+        waiting = asyncio.create_task(store(sink, gate.settings, batch_of(event("a"))))
+        await until_retrying(sink, waiting)
+        await gate.open()
+        await waiting
+        await store(sink, gate.settings, batch_of(event("b"), first_offset=1))
 
-    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-        writer.close()
+        assert not sink.retrying
+        assert [run["agent_run_id"] for run in view(archive_settings, "observations", "offset")] == ["a", "b"]
+        await sink.close()
 
-    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        to_reader, to_writer = await asyncio.open_connection(real.hostname, real.port)
-        await asyncio.gather(pipe(reader, to_writer), pipe(to_reader, writer))
 
-    gate = await asyncio.start_server(forward, "127.0.0.1", 0)
-    port = gate.sockets[0].getsockname()[1]
-    gate.close()
-    await gate.wait_closed()
-    settings = archive_settings.model_copy(update={"clickhouse": f"http://127.0.0.1:{port}"})
-    sink = ClickHouseSink(settings, refusals=1, first_pause=0.01, longest_pause=0.05)
-    waiting = asyncio.create_task(store(sink, settings, batch_of(event("a"))))
-    await until_retrying(sink, waiting)
-    gate = await asyncio.start_server(forward, "127.0.0.1", port)
-    await waiting
-    await store(sink, settings, batch_of(event("b"), first_offset=1))
+async def test_inserts_keep_no_rows(archive_settings: Settings) -> None:
+    """Rows that were written, after whatever errors, do not wait in frames and cycles for the garbage collector."""
+    count = 4040
 
-    assert not sink.retrying
-    assert [run["agent_run_id"] for run in view(archive_settings, "observations", "offset")] == ["a", "b"]
-    await sink.close()
-    gate.close()
+    def held() -> int:
+        return sum(isinstance(each, list) and len(each) >= count for each in gc.get_objects())
+
+    parted = "CREATE TABLE many (a UInt8) ENGINE = MergeTree PARTITION BY a ORDER BY a"
+    query(archive_settings, parted, readonly=False)
+    async with Gate(archive_settings) as gate:
+        sink = ClickHouseSink(gate.settings, refusals=1, first_pause=0.01, longest_pause=0.05)
+        gc.collect()
+        before = held()
+        gc.disable()
+        try:
+            waiting = asyncio.create_task(sink.insert("many", {"a": [row % 101 for row in range(count)]}))
+            await until_failures(sink, 3)
+            await gate.shut()
+            await until_failures(sink, 6)
+            whole = "CREATE OR REPLACE TABLE many (a UInt8) ENGINE = MergeTree ORDER BY a"
+            await asyncio.to_thread(query, archive_settings, whole, readonly=False)
+            await gate.open()
+            await waiting
+            del waiting
+            # The thread of the insert lets go of it a moment later.
+            async with asyncio.timeout(5):
+                while held() > before:  # noqa: ASYNC110 - a state to be seen from outside
+                    await asyncio.sleep(0.05)
+        finally:
+            gc.enable()
+            await sink.close()
 
 
 async def test_parameters_are_bound_by_the_server(archive_settings: Settings) -> None:
