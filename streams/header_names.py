@@ -5,6 +5,7 @@ record stops every consumer of its partition for good. Here what cannot be decod
 header of ours has such a name, and key and value are what they are.
 """
 
+import weakref
 from collections.abc import Iterator
 from typing import Any, SupportsIndex
 
@@ -25,6 +26,9 @@ class Lenient(bytearray):
     def decode(self, encoding: str = "utf-8", errors: str = "backslashreplace") -> str:
         """Decode; what cannot be decoded is escaped."""
         return super().decode(encoding, errors)
+
+
+fetcher_records = fetcher.PartitionRecords._unpack_records  # noqa: SLF001 - aiokafka's own
 
 
 class KeptRecords(MemoryRecords):  # type: ignore[misc]
@@ -54,9 +58,15 @@ class AllRecords(fetcher.PartitionRecords):  # type: ignore[misc]
     next_fetch_offset: int
 
     def _unpack_records(self) -> Iterator[ConsumerRecord]:
+        # aiokafka keeps this iterator in the records that it reads. Over a weak reference that is no cycle: a fetch
+        # that is dropped unread, as most are where records are read one by one, goes at once, with all its bytes.
+        this: AllRecords = weakref.proxy(self)  # type: ignore[assignment]
+        return AllRecords._read(this)
+
+    def _read(self) -> Iterator[ConsumerRecord]:
         while True:
             try:
-                yield from super()._unpack_records()
+                yield from fetcher_records(self)
             except (UnicodeDecodeError, CorruptRecordException) as error:
                 # Without its extension aiokafka wraps the one in the other.
                 if not isinstance(error.__cause__ or error, UnicodeDecodeError):

@@ -1,7 +1,9 @@
 """A header whose name is no text stops nobody."""
 
+import gc
 import gzip
 import struct
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -65,6 +67,24 @@ def test_records_around_an_odd_name_are_read_once_each_in_order(pack: Callable[[
         [],
     ]
     assert records.next_fetch_offset == 21
+
+
+@pytest.mark.parametrize("read", [0, 1, 3])
+def test_a_fetch_that_is_dropped_goes_at_once(read: int) -> None:
+    """Read or not: bytes that waited for the garbage collector would be hundreds of KiB for each record read alone."""
+    kept = KeptRecords(batch_of(0, [], [(NAME.decode(), b"1")], []))
+    records = AllRecords(PLACE, kept, None, 0, None, None, True, 0)  # noqa: FBT003 - aiokafka's order
+    gone = weakref.ref(kept)
+    del kept
+    gc.collect()
+    gc.disable()
+    try:
+        assert [next(records).offset for _ in range(read)] == list(range(read))
+        assert gone() is not None
+        del records
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_every_client_of_ours_reads_like_that() -> None:
