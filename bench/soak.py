@@ -15,6 +15,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import psutil
 
@@ -25,7 +26,7 @@ from tests.faults.publisher import Mix, Publisher
 from tests.faults.scenario import live_rule, record
 
 MIB = 1024**2
-WARM_SECONDS = 30.0
+WARM_SECONDS = 60.0
 """A process counts from this age on: what it loads at its start is no leak."""
 DEDUPE_RUNS = 50_000
 REMEMBERED = 20_000
@@ -117,6 +118,8 @@ async def measure(given: argparse.Namespace) -> int:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
             show(samples)
+            if given.samples:
+                given.samples.write_bytes(msgspec.json.encode(samples))
             findings = await audit(stack.settings, publisher.ledger, stack.stop_workers, live=live_rule(), laws=4)
             record(f"soak of {given.minutes:g} min", given.seed, kills, findings, time.monotonic() - start)
         finally:
@@ -131,6 +134,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2500, help="records a second: half of what the machine sustains")
     parser.add_argument("--kill-every", type=float, default=60, help="seconds between kills")
     parser.add_argument("--sample-every", type=float, default=5, help="seconds between samples of memory")
+    parser.add_argument("--samples", type=Path, metavar="FILE", help="where all samples go, as JSON")
     parser.add_argument("--seed", type=int, default=20261202)
     sys.exit(1 if asyncio.run(measure(parser.parse_args())) else 0)
 
