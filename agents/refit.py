@@ -47,6 +47,16 @@ class Shot:
     grams: dict[GramKey, bytes]
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """What the refitter needs of a law that was published: to number the next one, and to know what it was made of."""
+
+    law_id: str
+    version: int
+    drift: Drift | None = None
+    lineage: dict[int, int] = msgspec.field(default_factory=dict)
+    withdrawn: bool = False
+
+
 class Refitter:
     """The cells and Grams of the contexts of one stats partition, from all source partitions.
 
@@ -67,6 +77,8 @@ class Refitter:
         self._cuts: dict[int, int] = {}
         self._dirty: set[tuple[str, Dimension]] = set()
         self._withdrawn: set[str] = set()
+        self._unseen: set[str] = set()
+        self._reached: dict[int, int] = {}
 
     @property
     def lineage(self) -> dict[int, int]:
@@ -78,14 +90,19 @@ class Refitter:
         """The (context, dimension) pairs whose cells changed since they were last fitted."""
         return self._dirty
 
-    def number_from(self, published: Mapping[str, tuple[int, Drift | None]]) -> None:
+    def number_from(self, published: Sequence[Standing]) -> None:
         """Number each law on from its last published version, and remember the alarms that have sounded.
 
-        Their contexts are looked at, cells or not: those may have gone while nobody refitted.
+        Once the cells have come as far as what these laws were made of, their contexts are looked at, cells or not:
+        those may have gone while nobody refitted.
         """
-        self._versions = {law: version for law, (version, _) in published.items()}
-        self._dirty |= {(law.partition("|")[0], dimension) for law in published for dimension in Dimension}
-        self._drifts = {law: drift for law, (_, drift) in published.items() if drift is not None and drift.alarm}
+        self._versions = {law.law_id: law.version for law in published}
+        self._drifts = {law.law_id: law.drift for law in published if law.drift is not None and law.drift.alarm}
+        self._withdrawn = {law.law_id for law in published if law.withdrawn}
+        self._unseen = {law.law_id.partition("|")[0] for law in published if not law.withdrawn}
+        for law in published:
+            for source, offset in law.lineage.items():
+                self._reached[source] = max(offset, self._reached.get(source, 0))
 
     def stage(self, key: bytes, value: bytes | None) -> None:
         """Take one record of the topic; a barrier makes its source partition's staged records visible."""
@@ -95,9 +112,7 @@ class Refitter:
             self._apply(int(key[len(BARRIER_PREFIX) :]), read_cut(value))
 
     def snapshot(self) -> Snapshot:
-        """Take what must be refitted, nothing before the first barrier; it does not change under a fit elsewhere."""
-        if not self._cuts:
-            return []
+        """Take what must be refitted; it does not change while a fit runs beside the event loop."""
         changed: defaultdict[str, list[Dimension]] = defaultdict(list)
         for context, dimension in sorted(self._dirty):
             changed[context].append(dimension)
@@ -142,6 +157,8 @@ class Refitter:
             snapshot: What has just been fitted.
             laws: What came of it.
         """
+        if self._unseen:
+            return []
         there = {law.law_id for law in laws} | self._withdrawn
         gone = [
             name
@@ -201,6 +218,10 @@ class Refitter:
             else:
                 self._apply_cell(name[len(CELL_PREFIX) :], value)
         self._cuts[source] = cut.offset
+        # Short of what the published laws were made of, tables are being built anew: what is missing may yet come.
+        if self._unseen and all(self._cuts.get(each, 0) >= offset for each, offset in self._reached.items()):
+            self._dirty |= {(context, dimension) for context in self._unseen for dimension in Dimension}
+            self._unseen.clear()
 
     def _apply_cell(self, name: bytes, value: bytes | None) -> None:
         key = self._names.get(name) or self._names.setdefault(name, CellKey.decode(name))

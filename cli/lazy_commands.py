@@ -17,6 +17,13 @@ class _Commands(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - Typer's commands have no public type
         return _command(name, self._places[name])
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def get(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - as above
+        # That of Mapping would take a KeyError of an import for a command that does not exist.
+        return self[name] if name in self._places else default
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
 

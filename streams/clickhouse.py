@@ -221,11 +221,15 @@ class ClickHouseSink:
             return self._client
 
 
-def _let_go(error: BaseException | None) -> None:
+def _let_go(error: BaseException) -> None:
     """Empty the frames that an error and those before it came through: they hold the rows, in cycles with the error."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
+    waiting, seen = [error], {id(error)}
+    while waiting:
+        one = waiting.pop()
+        traceback.clear_frames(one.__traceback__)
+        before = [each for each in (one.__cause__, one.__context__) if each is not None and id(each) not in seen]
+        seen |= set(map(id, before))
+        waiting += before
 
 
 async def apply_schema(settings: Settings, timeout: float = 30.0) -> None:  # noqa: ASYNC109 - waits for a server to start

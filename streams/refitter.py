@@ -9,10 +9,9 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError
 
-from agents.refit import Refitter
-from analytics.partitions import partition_of
+from agents.refit import TIER, Refitter, Standing
+from analytics.partitions import partitions_of
 from models.joint_laws import is_joint
-from models.laws import Drift
 from models.metrics import LAWS_PUBLISHED, REFIT_SECONDS, STATS_WORKER
 from models.settings import Settings
 from models.topics import LAWS, STATS
@@ -149,9 +148,7 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
             raise
         for partition, producer in zip(partitions, producers, strict=True):
             refitter = Refitter(self._settings, versions={})
-            refitter.number_from(
-                {law: told for law, told in published.items() if self._place(law) == partition.partition}
-            )
+            refitter.number_from(published[partition.partition])
             # What was fetched meanwhile is read again: nothing that comes before a seek may be kept.
             self._consumer.seek(partition, first[partition])
             self._shares[partition] = Share(refitter, producer, ends[partition])
@@ -185,10 +182,6 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
         except IllegalStateError:
             return False  # revoked meanwhile
 
-    def _place(self, law: str) -> int:
-        """Say which partition of scaling.stats the context of a law is on."""
-        return partition_of(law.partition("|")[0].encode(), self._settings.partitions)
-
     def _producer(self, partition: TopicPartition) -> AIOKafkaProducer:
         """Make the producer that fences earlier owners of a partition when it is started."""
         return AIOKafkaProducer(
@@ -207,25 +200,29 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
         async with share.publishing:
             await share.producer.stop()
 
-    async def _published(self) -> dict[str, tuple[int, Drift | None]]:
-        """Read each law's newest version, and its drift."""
-        published: dict[str, tuple[int, Drift | None]] = {}
+    async def _published(self) -> dict[int, list[Standing]]:
+        """Read the newest version of each live law, by the partition of scaling.stats that its context is on."""
+        known: dict[str, Standing] = {}
         async for record in read_compacted(self._settings, LAWS):
             try:
-                if record.value is None or is_joint((record.key or b"").decode()):
+                name = (record.key or b"").decode()
+                if is_joint(name) or not name.endswith(f"|{TIER}"):
                     continue
-                law = msgspec.json.decode(record.value, type=LawVersion)
+                if record.value is None:
+                    if name in known:
+                        known[name] = msgspec.structs.replace(known[name], withdrawn=True)
+                    continue
+                law = msgspec.json.decode(record.value, type=Standing)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 log.warning("law_unreadable", partition=record.partition, offset=record.offset, reason=str(error))
                 continue
-            if law.version >= published.get(law.law_id, (0, None))[0]:
-                published[law.law_id] = law.version, law.drift
+            if law.law_id not in known or law.version >= known[law.law_id].version:
+                known[law.law_id] = law
+        laws = list(known.values())
+        contexts = list({law.law_id.partition("|")[0] for law in laws})
+        places = partitions_of([context.encode() for context in contexts], self._settings.partitions).tolist()
+        place = dict(zip(contexts, places, strict=True))
+        published: dict[int, list[Standing]] = {number: [] for number in range(self._settings.partitions)}
+        for law in laws:
+            published[place[law.law_id.partition("|")[0]]].append(law)
         return published
-
-
-class LawVersion(msgspec.Struct):
-    """What of a published law the refitter needs for the next one."""
-
-    law_id: str
-    version: int
-    drift: Drift | None = None

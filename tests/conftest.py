@@ -1,12 +1,17 @@
-"""Law records for tests that need one without a fit."""
+"""What all tests share: law records for those that need one without a fit, and no deadlines of wall-clock time."""
 
 from collections.abc import Callable, Sequence
 
+import hypothesis
 import pytest
 
 from models.dimensions import Dimension, Outcome
 from models.joint_laws import JOINT, JointLaw
 from models.laws import Estimate, Law, LineFit, PowerMean, Reference, ValueRow, law_id
+
+# How long an example takes depends on what else runs on the machine.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 
 def estimate(value: float, se: float = 0.01) -> Estimate:

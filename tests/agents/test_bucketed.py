@@ -13,7 +13,7 @@ import statsmodels.api as sm
 
 from agents.decode import EventDecoder
 from agents.observer import Observer
-from agents.refit import Refitter
+from agents.refit import Refitter, Standing
 from analytics.simulation import simulate
 from analytics.world import LAWS, Planted, World
 from models.batches import Batch
@@ -42,7 +42,7 @@ def fitted(events: list[Event], known: dict[str, tuple[int, Drift | None]] | Non
     observer.observe(Batch(RUNS, 0, range(count), [STAMP] * count, [None] * count, payloads, [()] * count))
     refitter = Refitter(ONE, {})
     if known:
-        refitter.number_from(known)
+        refitter.number_from([Standing(law, version, drift) for law, (version, drift) in known.items()])
     for record in observer.drain().records:
         if record.topic == STATS and record.key is not None:
             refitter.stage(record.key, record.value)

@@ -15,7 +15,7 @@ from agents.decode import EventDecoder
 from agents.fitting import fitting_of
 from agents.flush import Record
 from agents.observer import Observer
-from agents.refit import Refitter, choose_basis, to_cells
+from agents.refit import Refitter, Standing, choose_basis, to_cells
 from analytics.equality import compare_laws
 from analytics.partitions import partitions_of
 from analytics.published import Fitting
@@ -396,23 +396,56 @@ def test_laws_whose_runs_were_all_corrected_away_are_withdrawn_once() -> None:
     assert {(law.context, law.n) for law in laws} == {("global", 1), ("project=new", 1)}
 
 
+GONE, AUDITED, THERE = (
+    "project=old|agent_count|success|live",
+    "project=old|agent_count|success|audited",
+    "global|agent_count|success|live",
+)
+RUNS_OF_ONE_LAW = [
+    {"agent_run_id": f"r{at}", "agent_count": 1 + at % 4, "success": at % 3 > 0} for at in range(60)
+]  # fmt: skip
+
+
 def test_laws_whose_cells_went_while_nobody_refitted_are_withdrawn_once() -> None:
     """A refitter that begins where what is left was written whole never saw them; other tiers are not its own."""
-    runs = [{"agent_run_id": f"r{at}", "agent_count": 1 + at % 4, "success": at % 3 > 0} for at in range(60)]
-    gone, audited, there = (
-        "project=old|agent_count|success|live",
-        "project=old|agent_count|success|audited",
-        "global|agent_count|success|live",
-    )
     refitter = Refitter(ONE, {})
-    refitter.number_from(dict.fromkeys((gone, audited, there), (7, None)))
+    refitter.number_from([Standing(name, 7) for name in (GONE, AUDITED, THERE)])
     assert refitter.snapshot() == []
-    staged(refitter, flushed(runs, ONE)[0])
+    staged(refitter, flushed(RUNS_OF_ONE_LAW, ONE)[0])
     snapshot = refitter.snapshot()
     laws = refitter.fit(snapshot)
-    assert [(law.law_id, law.version) for law in laws] == [(there, 8)]
-    assert refitter.withdrawn(snapshot, laws) == [gone]
+    assert [(law.law_id, law.version) for law in laws] == [(THERE, 8)]
+    assert refitter.withdrawn(snapshot, laws) == [GONE]
     assert refitter.withdrawn(snapshot, laws) == []
+
+
+def test_a_law_that_was_withdrawn_before_is_not_again() -> None:
+    """The topic may still have the record before its tombstone."""
+    refitter = Refitter(ONE, {})
+    refitter.number_from([Standing(GONE, 7, withdrawn=True), Standing(THERE, 7)])
+    staged(refitter, flushed(RUNS_OF_ONE_LAW, ONE)[0])
+    snapshot = refitter.snapshot()
+    assert refitter.withdrawn(snapshot, refitter.fit(snapshot)) == []
+
+
+def test_nothing_is_withdrawn_while_tables_are_built_anew() -> None:
+    """Until every source partition is as far as the published laws were, what is missing may yet come."""
+    rounds = flushed(RUNS_OF_ONE_LAW, TWO, flushes=2)
+    ends = (Refitter(TWO, {}), Refitter(TWO, {}))
+    for records in rounds:
+        for partition, each in enumerate(ends):
+            staged(each, records, partition)
+    reached = ends[0].lineage
+    assert len(reached) == 2
+    refitter = Refitter(TWO, {})
+    refitter.number_from([Standing(GONE, 7, lineage=reached), Standing(THERE, 7, lineage={0: reached[0]})])
+    withdrawn = []
+    for records in rounds:
+        for partition in (0, 1):
+            staged(refitter, records, partition)
+        snapshot = refitter.snapshot()
+        withdrawn.append(refitter.withdrawn(snapshot, refitter.fit(snapshot)))
+    assert withdrawn == [[], [], [], [GONE]]
 
 
 def test_stored_cells_merge_over_mask_and_source() -> None:

