@@ -25,7 +25,10 @@ from streams.kafka_security import broker_credentials, connection, require_acces
 from streams.topics import create_topics, missing_topics
 
 # aiokafka leaves the transport of a connection that was refused to the garbage collector.
-pytestmark = [pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "geheim-0123456789"  # noqa: S105 - a test's
