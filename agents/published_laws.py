@@ -12,6 +12,7 @@ import xxhash
 from agents.audit import TIER, AuditHeading, expired
 from agents.joint_audit import expired_jointly
 from models.joint_laws import LawRecord, is_joint, read_record
+from models.laws import context_of
 
 DIGITS = 9
 NONE: Mapping[str, str] = MappingProxyType({})
@@ -62,7 +63,7 @@ class PublishedLaws:
             return None
         if value is None:
             self._contents.pop(key, None)
-            self._by_context[key.partition("|")[0]].discard(key)
+            self._by_context[context_of(key)].discard(key)
             return None
         try:
             law = read_record(key, value)

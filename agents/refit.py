@@ -27,7 +27,7 @@ from models.dimensions import (
     Outcome,
     Variable,
 )
-from models.laws import Drift, Law, Published, law_id
+from models.laws import Drift, Law, Published, context_of, law_id
 from models.settings import Settings
 
 Slot = tuple[Dimension, Basis]
@@ -64,10 +64,10 @@ class Refitter:
     flushes of every source partition, and `lineage` says which.
     """
 
-    def __init__(self, settings: Settings, versions: Mapping[str, int]) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._fitting = fitting_of(settings)
-        self._versions = dict(versions)
+        self._versions: dict[str, int] = {}
         self._staged: defaultdict[int, dict[bytes, bytes | None]] = defaultdict(dict)
         self._cells: dict[str, dict[Slot, dict[CellKey, bytes]]] = {}
         self._grams: dict[str, dict[GramKey, bytes]] = {}
@@ -99,7 +99,7 @@ class Refitter:
         self._versions = {law.law_id: law.version for law in published}
         self._drifts = {law.law_id: law.drift for law in published if law.drift is not None and law.drift.alarm}
         self._withdrawn = {law.law_id for law in published if law.withdrawn}
-        self._unseen = {law.law_id.partition("|")[0] for law in published if not law.withdrawn}
+        self._unseen = {context_of(law.law_id) for law in published if not law.withdrawn}
         for law in published:
             for source, offset in law.lineage.items():
                 self._reached[source] = max(offset, self._reached.get(source, 0))

@@ -27,7 +27,7 @@ async def check(settings: Settings, count: int) -> dict[str, float]:
     ledger = Ledger(settings)
     await ledger.take(1, [0])
     cells = ledger.owned[0].tables[CELLS_TABLE]
-    refitter = Refitter(settings, {})
+    refitter = Refitter(settings)
     for key, value in cells.items():
         if not key.endswith(CUT.encode()):
             refitter.stage(b"cell|" + key, value)

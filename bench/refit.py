@@ -89,7 +89,7 @@ def observed(count: int) -> Iterator[Job]:
     settings = load_settings(partitions=1, context_keys=CONTEXT_KEYS)
     payloads = list(events(count, seed=7))
     stamp = int(time.time() * 1000)
-    observer, refitter = Observer(0, settings, EventDecoder(settings)), Refitter(settings, {})
+    observer, refitter = Observer(0, settings, EventDecoder(settings)), Refitter(settings)
     observer.observe(Batch(RUNS, 0, range(count), [stamp] * count, [None] * count, payloads, [()] * count))
     for record in observer.drain().records:
         if record.topic == STATS:

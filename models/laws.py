@@ -340,3 +340,8 @@ class Law(Versioned, frozen=True, omit_defaults=True):
 def law_id(context: str, dimension: str, outcome: str, tier: str) -> str:
     """Join the parts of a law's key; contexts come percent-encoded already."""
     return f"{context}|{dimension}|{outcome}|{tier}"
+
+
+def context_of(identifier: str) -> str:
+    """Give the context in a law's key."""
+    return identifier.partition("|")[0]

@@ -2,7 +2,8 @@
 
 Kafka takes any bytes for a header's name. aiokafka 0.14 decodes them strictly while it reads a batch, so that one such
 record stops every consumer of its partition for good. Here what cannot be decoded is escaped by "backslashreplace"; no
-header of ours has such a name, and key and value are what they are.
+header of ours has such a name, and key and value are what they are. And aiokafka's records of a fetch and its iterator
+hold each other: here a fetch that is dropped unread is not left to the garbage collector.
 """
 
 import weakref
@@ -26,9 +27,6 @@ class Lenient(bytearray):
     def decode(self, encoding: str = "utf-8", errors: str = "backslashreplace") -> str:
         """Decode; what cannot be decoded is escaped."""
         return super().decode(encoding, errors)
-
-
-fetcher_records = fetcher.PartitionRecords._unpack_records  # noqa: SLF001 - aiokafka's own
 
 
 class KeptRecords(MemoryRecords):  # type: ignore[misc]
@@ -66,7 +64,7 @@ class AllRecords(fetcher.PartitionRecords):  # type: ignore[misc]
     def _read(self) -> Iterator[ConsumerRecord]:
         while True:
             try:
-                yield from fetcher_records(self)
+                yield from super()._unpack_records()
             except (UnicodeDecodeError, CorruptRecordException) as error:
                 # Without its extension aiokafka wraps the one in the other.
                 if not isinstance(error.__cause__ or error, UnicodeDecodeError):

@@ -12,6 +12,7 @@ from aiokafka.errors import IllegalStateError
 from agents.refit import TIER, Refitter, Standing
 from analytics.partitions import partitions_of
 from models.joint_laws import is_joint
+from models.laws import context_of
 from models.metrics import LAWS_PUBLISHED, REFIT_SECONDS, STATS_WORKER
 from models.settings import Settings
 from models.topics import LAWS, STATS
@@ -147,7 +148,7 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
             await asyncio.gather(*(producer.stop() for producer in producers), return_exceptions=True)
             raise
         for partition, producer in zip(partitions, producers, strict=True):
-            refitter = Refitter(self._settings, versions={})
+            refitter = Refitter(self._settings)
             refitter.number_from(published[partition.partition])
             # What was fetched meanwhile is read again: nothing that comes before a seek may be kept.
             self._consumer.seek(partition, first[partition])
@@ -218,11 +219,10 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
                 continue
             if law.law_id not in known or law.version >= known[law.law_id].version:
                 known[law.law_id] = law
-        laws = list(known.values())
-        contexts = list({law.law_id.partition("|")[0] for law in laws})
+        contexts = list({context_of(name) for name in known})
         places = partitions_of([context.encode() for context in contexts], self._settings.partitions).tolist()
         place = dict(zip(contexts, places, strict=True))
         published: dict[int, list[Standing]] = {number: [] for number in range(self._settings.partitions)}
-        for law in laws:
-            published[place[law.law_id.partition("|")[0]]].append(law)
+        for name, law in known.items():
+            published[place[context_of(name)]].append(law)
         return published

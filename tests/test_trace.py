@@ -37,7 +37,7 @@ def test_runs_become_cells_laws_and_an_allocation() -> None:
     flush = observer.drain()
 
     # The refitter sees the snapshots at the flush's barrier and fits the laws of every context.
-    refitter = Refitter(settings, versions={})
+    refitter = Refitter(settings)
     for record in flush.records:
         if record.topic == STATS and record.key is not None:
             refitter.stage(record.key, record.value)

@@ -40,7 +40,7 @@ def fitted(events: list[Event], known: dict[str, tuple[int, Drift | None]] | Non
     payloads = [json.dumps(event).encode() for event in events]
     count = len(payloads)
     observer.observe(Batch(RUNS, 0, range(count), [STAMP] * count, [None] * count, payloads, [()] * count))
-    refitter = Refitter(ONE, {})
+    refitter = Refitter(ONE)
     if known:
         refitter.number_from([Standing(law, version, drift) for law, (version, drift) in known.items()])
     for record in observer.drain().records:
@@ -78,7 +78,7 @@ def hours(count: int, rate: Rate, complexity: Callable[[int], float | None], *, 
 def told_in_steps(events: list[Event], step: int) -> list[Law]:
     """Observe events a few hours at a time, refit after each step, and give the versions of the law of success."""
     settings = load_settings(partitions=1, context_keys=[], buckets_kept=48, bootstrap_draws=100)
-    observer, refitter, versions = Observer(0, settings, EventDecoder(settings)), Refitter(settings, {}), list[Law]()
+    observer, refitter, versions = Observer(0, settings, EventDecoder(settings)), Refitter(settings), list[Law]()
     for first in range(0, len(events), 30 * step):
         payloads = [json.dumps(event).encode() for event in events[first : first + 30 * step]]
         stamp = int((START + (first // 30 + step) * HOUR).timestamp() * 1000)

@@ -281,7 +281,7 @@ def test_any_single_field_changes_the_hash() -> None:
     assert len({digest(first), *changed}) == 1 + len(CHANGED)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(1, 10**9), st.floats(1e-9, 10, exclude_min=True), st.text(min_size=1, max_size=200))
 def test_a_definition_read_back_from_its_record_is_the_same(most: int, least: float, name: str) -> None:
     """Whatever the numbers and texts, writing and reading keeps the hash, so that a seal stays true."""

@@ -168,7 +168,7 @@ def fate(rng: random.Random, number: int, value: Value, grain: int) -> dict[str,
     return {"run": a_run(number, value, **outcome, actual_value=actual, excluded=rng.random() < 0.1)}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     drawn=COURSES,
     n=st.integers(0, 60),

@@ -1049,7 +1049,7 @@ def written(office: Office, step: Step) -> tuple[Tables, Sequence[Record]]:
     return {name: dict(table) for name, table in office.tables.items()}, records
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), before=st.integers(0, 250), after=st.integers(1, 60))
 def test_an_owner_that_starts_again_goes_on_as_if_nothing_had_happened(seed: int, before: int, after: int) -> None:
     """Cut anywhere, read back in any order: the same further replies, tables and records as without the restart."""

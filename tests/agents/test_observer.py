@@ -443,7 +443,7 @@ def without(table: Mapping[bytes, bytes], key: bytes) -> dict[bytes, bytes]:
 # --- promises ---------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10_000),
     count=st.integers(1, 90),
@@ -508,7 +508,7 @@ def test_which_model_sizes_have_cells_of_their_own_does_not_depend_on_batches() 
     assert sum(not key.binned for key in own) == 512
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10_000),
     count=st.integers(1, 60),
@@ -537,7 +537,7 @@ def test_any_corrections_give_the_tables_of_the_newest_revisions(  # noqa: PLR09
     assert played.tables[IMPORTS_TABLE] == whole.tables[IMPORTS_TABLE]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), changes=CHANGES, steps=STEPS, retained=st.integers(0, 200))
 def test_past_the_horizon_every_run_still_counts_once(
     seed: int, changes: list[Change], steps: list[Step], retained: int

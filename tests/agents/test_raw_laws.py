@@ -34,7 +34,7 @@ STAMP = int(START.timestamp() * 1000) + 86_400_000
 
 def live_laws(payloads: Sequence[bytes]) -> dict[str, Law]:
     """Fold the records into cells and fit the laws from those, as the stats worker does."""
-    observer, refitter, count = Observer(0, SETTINGS, EventDecoder(SETTINGS)), Refitter(SETTINGS, {}), len(payloads)
+    observer, refitter, count = Observer(0, SETTINGS, EventDecoder(SETTINGS)), Refitter(SETTINGS), len(payloads)
     observer.observe(Batch(RUNS, 0, range(count), [STAMP] * count, [None] * count, payloads, [()] * count))
     for record in observer.drain().records:
         if record.topic == STATS:

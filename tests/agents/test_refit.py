@@ -143,7 +143,7 @@ def test_laws_from_stored_cells_equal_laws_from_raw_rows(
     world: list[Event], context: str, key: str, value: str
 ) -> None:
     """Every law of a context, fitted from cells merged over partitions and flushes, is that of its raw rows."""
-    refitter = Refitter(TWO, {})
+    refitter = Refitter(TWO)
     partition = int(partitions_of([context.encode()], 2)[0])
     for records in flushed(world, TWO, flushes=3):
         staged(refitter, records, partition)
@@ -185,7 +185,7 @@ def test_a_step_must_pay_what_the_cost_law_of_the_same_runs_says(
     *, with_cost: bool, value: float, knee: float, threshold: float, rule: str
 ) -> None:
     """An agent's 7 points are worth $0.07 a task: too little at $0.10, enough at the table's $0.05."""
-    refitter = Refitter(load_settings(partitions=1, value_of_success=value), {})
+    refitter = Refitter(load_settings(partitions=1, value_of_success=value))
     staged(refitter, flushed(priced_events(with_cost=with_cost), ONE)[0])
     laws = {law.outcome: law for law in laws_of(refitter).values()}
     found = laws["success"].knee
@@ -208,7 +208,7 @@ def test_fitting_as_the_settings_say_is_the_default() -> None:
 
 def test_a_law_uses_the_dose_if_it_has_two_values(world: list[Event]) -> None:
     """Iterations, context and attempts are measured by their limits; model size by its number."""
-    refitter = Refitter(ONE, {})
+    refitter = Refitter(ONE)
     staged(refitter, flushed(world[:300], ONE)[0])
     bases = {law.dimension: law.basis for law in laws_of(refitter).values() if law.context == "global"}
     assert bases == {
@@ -232,7 +232,7 @@ def test_a_dose_that_never_varies_gives_way_to_the_realised_count() -> None:
         }
         for number in range(60)
     ]
-    refitter = Refitter(ONE, {})
+    refitter = Refitter(ONE)
     staged(refitter, flushed(events, ONE)[0])
     (law,) = (law for law in laws_of(refitter).values() if law.outcome == "quality_score")
     assert (law.basis, law.n, law.excluded_zeros) == ("realised", 60, 15)
@@ -242,7 +242,7 @@ def test_a_dose_that_never_varies_gives_way_to_the_realised_count() -> None:
 def test_one_value_is_a_law_that_says_it_is_insufficient() -> None:
     """A single distinct value gives its table and the reasons why nothing else is known."""
     events = [{"agent_run_id": f"r{number}", "agent_count": 2, "success": number % 2 == 0} for number in range(4)]
-    refitter = Refitter(ONE, {})
+    refitter = Refitter(ONE)
     staged(refitter, flushed(events, ONE)[0])
     (law,) = laws_of(refitter).values()
     assert (law.status, law.n, [row.x for row in law.values]) == ("insufficient", 4, [2.0])
@@ -254,7 +254,7 @@ def test_cells_are_seen_only_once_their_barrier_has_come() -> None:
     """Half a flush changes nothing; with the barrier all of it is in, and the lineage says up to where."""
     events = [{"agent_run_id": f"r{number}", "agent_count": 1 + number % 3, "success": True} for number in range(9)]
     records = flushed(events, ONE)[0]
-    refitter = Refitter(ONE, {})
+    refitter = Refitter(ONE)
     staged(refitter, records[:-1])
     assert (refitter.dirty, refitter.lineage) == (set(), {})
     staged(refitter, records[-1:])
@@ -269,7 +269,7 @@ def test_a_cell_waits_for_the_barrier_of_its_own_source_partition() -> None:
     events = [{"agent_run_id": f"r{number}", "agent_count": 1 + number % 3, "success": True} for number in range(40)]
     zero, one = flushed(events, TWO)
     partition = int(partitions_of([b"global"], 2)[0])
-    refitter = Refitter(TWO, {})
+    refitter = Refitter(TWO)
     staged(refitter, [record for record in zero if not (record.key or b"").startswith(b"barrier")], partition)
     staged(refitter, one, partition)
     (law,) = laws_of(refitter).values()
@@ -289,7 +289,8 @@ def test_flushes_replace_cells_and_unchanged_ones_are_not_fitted_again() -> None
         {"agent_run_id": f"s{number}", "parallelism_level": 1 + number % 3, "success": True} for number in range(9)
     ]
     first, second = flushed(events, ONE, flushes=2)
-    refitter = Refitter(ONE, {"global|agent_count|success|live": 41})
+    refitter = Refitter(ONE)
+    refitter.number_from([Standing("global|agent_count|success|live", 41)])
     staged(refitter, first)
     assert {law.version for law in laws_of(refitter).values()} == {42}
     staged(refitter, first)
@@ -306,7 +307,7 @@ def test_a_flush_from_before_the_cut_changes_nothing() -> None:
     ]
     events += [{"agent_run_id": f"s{number}", "parallelism_level": 2, "success": True} for number in range(5)]
     first, second, third = flushed(events, ONE, flushes=3)
-    refitter = Refitter(ONE, {})
+    refitter = Refitter(ONE)
     for records in (second, first, third):
         staged(refitter, records)
     assert {name.split("|")[1]: law.n for name, law in laws_of(refitter).items()} == {
@@ -319,7 +320,7 @@ def test_a_snapshot_does_not_change_while_it_is_fitted() -> None:
     """What is staged after the snapshot is in the next one."""
     events = [{"agent_run_id": f"r{number}", "agent_count": 1 + number % 3, "success": True} for number in range(10)]
     first, second = flushed(events, ONE, flushes=2)
-    refitter = Refitter(ONE, {})
+    refitter = Refitter(ONE)
     staged(refitter, first)
     snapshot = refitter.snapshot()
     staged(refitter, second)
@@ -331,7 +332,7 @@ def test_a_snapshot_does_not_change_while_it_is_fitted() -> None:
 
 def test_other_records_of_the_topic_are_no_cells() -> None:
     """Tallies and withdrawn barriers travel on the same topic and are none of the refitter's business."""
-    refitter = Refitter(ONE, {})
+    refitter = Refitter(ONE)
     refitter.stage(b"tally|0|import", b"{}")
     refitter.stage(b"barrier|0", None)
     assert (refitter.dirty, refitter.lineage, laws_of(refitter)) == (set(), {}, {})
@@ -340,7 +341,7 @@ def test_other_records_of_the_topic_are_no_cells() -> None:
 def test_cells_of_an_outcome_that_no_run_has_are_no_law() -> None:
     """Runs without the outcome do not count, and a dimension without any run of it has no law."""
     events = [{"agent_run_id": "a", "agent_count": 1, "success": True}, {"agent_run_id": "b", "agent_count": 2}]
-    refitter = Refitter(ONE, {})
+    refitter = Refitter(ONE)
     staged(refitter, flushed(events, ONE)[0])
     (shot,) = refitter.snapshot()
     ((dimension, slots),) = shot.cells.items()
@@ -362,7 +363,7 @@ def test_a_refitter_that_begins_at_a_whole_flush_fits_the_same_laws() -> None:
     stamps = [STAMP + 1_800_000 * (at // 10) for at in range(60)]
     batch = Batch(RUNS, 0, range(60), stamps, [None] * 60, values, [()] * 60)
     observer = Observer(0, settings, EventDecoder(settings))
-    patient, late = Refitter(settings, {}), Refitter(settings, {})
+    patient, late = Refitter(settings), Refitter(settings)
     for place in range(6):
         observer.observe(batch.slice(10 * place, 10 * place + 10))
         published = [record for record in observer.drain(whole=place == 4).records if record.topic == STATS]
@@ -381,7 +382,7 @@ def test_laws_whose_runs_were_all_corrected_away_are_withdrawn_once() -> None:
     run = {"agent_run_id": "a", "project": "old", "agent_count": 2, "success": True, "quality_score": 0.5}
     values = [json.dumps(run | change).encode() for change in ({}, {"project": "new", "revision": 1})]
     batch = Batch(RUNS, 0, [0, 1], [STAMP] * 2, [None] * 2, values, [()] * 2)
-    observer, refitter = Observer(0, settings, EventDecoder(settings)), Refitter(settings, {})
+    observer, refitter = Observer(0, settings, EventDecoder(settings)), Refitter(settings)
     withdrawn = []
     for part in (batch.slice(0, 1), batch.slice(1, 2)):
         observer.observe(part)
@@ -401,14 +402,12 @@ GONE, AUDITED, THERE = (
     "project=old|agent_count|success|audited",
     "global|agent_count|success|live",
 )
-RUNS_OF_ONE_LAW = [
-    {"agent_run_id": f"r{at}", "agent_count": 1 + at % 4, "success": at % 3 > 0} for at in range(60)
-]  # fmt: skip
+RUNS_OF_ONE_LAW = [{"agent_run_id": f"r{at}", "agent_count": 1 + at % 4, "success": at % 3 > 0} for at in range(60)]
 
 
 def test_laws_whose_cells_went_while_nobody_refitted_are_withdrawn_once() -> None:
     """A refitter that begins where what is left was written whole never saw them; other tiers are not its own."""
-    refitter = Refitter(ONE, {})
+    refitter = Refitter(ONE)
     refitter.number_from([Standing(name, 7) for name in (GONE, AUDITED, THERE)])
     assert refitter.snapshot() == []
     staged(refitter, flushed(RUNS_OF_ONE_LAW, ONE)[0])
@@ -421,7 +420,7 @@ def test_laws_whose_cells_went_while_nobody_refitted_are_withdrawn_once() -> Non
 
 def test_a_law_that_was_withdrawn_before_is_not_again() -> None:
     """The topic may still have the record before its tombstone."""
-    refitter = Refitter(ONE, {})
+    refitter = Refitter(ONE)
     refitter.number_from([Standing(GONE, 7, withdrawn=True), Standing(THERE, 7)])
     staged(refitter, flushed(RUNS_OF_ONE_LAW, ONE)[0])
     snapshot = refitter.snapshot()
@@ -431,13 +430,13 @@ def test_a_law_that_was_withdrawn_before_is_not_again() -> None:
 def test_nothing_is_withdrawn_while_tables_are_built_anew() -> None:
     """Until every source partition is as far as the published laws were, what is missing may yet come."""
     rounds = flushed(RUNS_OF_ONE_LAW, TWO, flushes=2)
-    ends = (Refitter(TWO, {}), Refitter(TWO, {}))
+    ends = (Refitter(TWO), Refitter(TWO))
     for records in rounds:
         for partition, each in enumerate(ends):
             staged(each, records, partition)
     reached = ends[0].lineage
     assert len(reached) == 2
-    refitter = Refitter(TWO, {})
+    refitter = Refitter(TWO)
     refitter.number_from([Standing(GONE, 7, lineage=reached), Standing(THERE, 7, lineage={0: reached[0]})])
     withdrawn = []
     for records in rounds:
@@ -456,7 +455,7 @@ def test_stored_cells_merge_over_mask_and_source() -> None:
         {"agent_run_id": "c", "agent_count": 2, "quality_score": 0.75, "decision_id": "d"},
         {"agent_run_id": "d", "agent_count": 100, "quality_score": 1.0},
     ]
-    refitter = Refitter(ONE, {})
+    refitter = Refitter(ONE)
     staged(refitter, flushed(events, ONE)[0])
     (shot,) = refitter.snapshot()
     (slots,) = shot.cells.values()
@@ -474,7 +473,7 @@ def test_a_law_record_is_plain_json() -> None:
     events = [
         {"agent_run_id": f"r{number}", "agent_count": 1 + number % 3, "success": number % 2 == 0} for number in range(9)
     ]
-    refitter = Refitter(ONE, {})
+    refitter = Refitter(ONE)
     staged(refitter, flushed(events, ONE)[0])
     (law,) = laws_of(refitter).values()
     assert msgspec.json.decode(msgspec.json.encode(law), type=Law) == law

@@ -407,7 +407,7 @@ def test_before_any_price_is_known_only_a_few_runs_a_value_go_out() -> None:
         assert [assign(free, f"task={number}").unit for number in range(4 * FIRST_UNPRICED)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     price=st.floats(0.1, 5),
     share=st.floats(0.5, 2),
@@ -484,7 +484,7 @@ def test_a_trial_that_was_tampered_with_assigns_nothing() -> None:
 # --- restarts ---------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     rule=st.sampled_from(["blocks", "least", "switchback", "neyman", "thompson"]),
     outcome=st.sampled_from(["success", "quality_score", "total_cost"]),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -49,14 +49,12 @@ def test_the_triangle_is_row_major() -> None:
 
 
 @given(ROWS.filter(len))
-@settings(deadline=None)
 def test_rows_reduce_to_their_definition(y: Floats) -> None:
     """The two-pass reduction gives what the definition gives."""
     close(moments.from_rows(y), by_definition(y))
 
 
 @given(ROWS, ROWS, ROWS)
-@settings(deadline=None)
 def test_merging_is_a_commutative_monoid(a: Floats, b: Floats, c: Floats) -> None:
     """No rows are the identity bit for bit; order and grouping do not matter; the whole is that of all rows at once."""
     x, y, z = (moments.from_rows(rows) for rows in (a, b, c))
@@ -70,7 +68,6 @@ def test_merging_is_a_commutative_monoid(a: Floats, b: Floats, c: Floats) -> Non
 
 
 @given(ROWS, ROWS)
-@settings(deadline=None)
 def test_unmerging_undoes_merging(a: Floats, b: Floats) -> None:
     """What was merged in comes out again; what is emptied is exactly zero."""
     x, y = moments.from_rows(a), moments.from_rows(b)

@@ -6,7 +6,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -123,7 +123,6 @@ def test_a_switchback_gives_every_value_once_in_each_group_of_time_blocks() -> N
     st.lists(st.integers(0, 50), min_size=1, max_size=8).filter(any),
     st.floats(0, 1, exclude_max=True),
 )
-@settings(deadline=None)
 def test_a_place_is_drawn_with_its_share(shares: list[int], u: float) -> None:
     """The draw is the first place whose cumulative share exceeds u, for whole shares computed without rounding."""
     ends = np.cumsum(shares)

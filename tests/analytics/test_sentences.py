@@ -306,7 +306,7 @@ def laws(draw: st.DrawFn) -> Law:
 
 
 @given(laws(), st.none() | st.integers(0, 9999))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_every_law_reads_as_a_sentence(any_law: Law, projects: int | None) -> None:
     """Whatever a record holds, the text is short, ends with a full stop, and shows no hole of the machinery."""
     text = sentence(any_law, projects)
@@ -317,7 +317,7 @@ def test_every_law_reads_as_a_sentence(any_law: Law, projects: int | None) -> No
 
 
 @given(laws())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_gain_is_only_where_the_outcome_improves(any_law: Law) -> None:
     """More is said to pay only if the outcome first moves the way that is better."""
     if any_law.published is not None and "pays" in sentence(any_law):

@@ -143,7 +143,6 @@ masks = st.lists(st.integers(0, 2), min_size=0, max_size=2).map(
 
 
 @given(seeds, objectives, masks)
-@settings(deadline=None)
 def test_the_choice_is_that_of_brute_force(seed: int, objective: Objective, rules: dict[str, Flags]) -> None:
     """For every objective, with rules and ties: the very setting that loops over all of them find."""
     outlook = random_outlook(seed)
@@ -160,7 +159,6 @@ def test_the_choice_is_that_of_brute_force(seed: int, objective: Objective, rule
 
 
 @given(seeds, objectives, st.sampled_from(ATTITUDES))
-@settings(deadline=None)
 def test_a_cautious_choice_is_that_of_brute_force(seed: int, objective: Objective, attitude: Attitude) -> None:
     """With a lower bound, or the mean of the worst draws, no allowed setting has a better objective."""
     outlook = random_outlook(seed)
@@ -177,7 +175,6 @@ def test_a_cautious_choice_is_that_of_brute_force(seed: int, objective: Objectiv
 
 
 @given(seeds, eighths, eighths, st.sampled_from([0.0, 0.5]))
-@settings(deadline=None)
 def test_time_has_its_price(seed: int, value: float, time_price: float, least: float) -> None:
     """The net value of a choice is that of brute force, time included; without predicted times it is refused."""
     outlook = random_outlook(seed)
@@ -194,7 +191,6 @@ def test_time_has_its_price(seed: int, value: float, time_price: float, least: f
 
 
 @given(seeds, eighths, st.sampled_from([0.01, 0.1, 0.3, 0.7]))
-@settings(deadline=None)
 def test_the_chance_of_an_overspend_is_bounded(seed: int, budget: float, chance: float) -> None:
     """By scipy's Gamma distribution no chosen setting overspends more often, and every better one would."""
     outlook = random_outlook(seed)
@@ -228,7 +224,6 @@ def test_a_cost_that_does_not_vary_never_overspends() -> None:
 
 
 @given(seeds, st.lists(eighths, min_size=2, max_size=6), st.sampled_from(ATTITUDES))
-@settings(deadline=None)
 def test_more_money_never_brings_less(seed: int, budgets: list[float], attitude: Attitude) -> None:
     """The objective rises with the budget and never lies above it; what one dollar more adds is what it then adds."""
     outlook = random_outlook(seed)
@@ -254,7 +249,6 @@ def test_more_money_never_brings_less(seed: int, budgets: list[float], attitude:
 
 
 @given(seeds, objectives)
-@settings(deadline=None)
 def test_the_runner_up_is_another_setting_to_a_reader(seed: int, objective: Objective) -> None:
     """It is the best of those that differ in agents, iterations or size, by over 10 % of context, or in what slots do.
 
@@ -273,7 +267,6 @@ def test_the_runner_up_is_another_setting_to_a_reader(seed: int, objective: Obje
 
 
 @given(seeds, objectives)
-@settings(deadline=None)
 def test_the_probability_of_being_best_counts_draws(seed: int, objective: Objective) -> None:
     """In each draw the objective is computed anew, and the choice, or one the same to a reader, is best or not."""
     outlook = random_outlook(seed)
@@ -499,7 +492,7 @@ def chosen_over_u(choice: Choice, outlook: Outlook, rate: float, among: Flags | 
 
 
 @given(seeds, st.sampled_from([0.0, 0.05, 0.5, 1.0]), st.booleans())
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_propensities_are_the_shares_in_which_settings_are_chosen(seed: int, rate: float, coarse: bool) -> None:  # noqa: FBT001 - drawn
     """Over all u every allowed setting is explored alike, and the logged propensity is the share."""
     outlook = random_outlook(seed)
@@ -539,7 +532,6 @@ def test_a_design_goes_over_the_range_of_each_part() -> None:
 
 
 @given(seeds, st.sampled_from(ATTITUDES), st.booleans())
-@settings(deadline=None)
 def test_the_pareto_front_is_that_of_brute_force(seed: int, attitude: Attitude, restricted: bool) -> None:  # noqa: FBT001 - drawn
     """Exactly the pairs of cost and score that no other pair beats are on it, once each, ascending in both."""
     outlook = random_outlook(seed)
@@ -562,7 +554,6 @@ def test_the_pareto_front_is_that_of_brute_force(seed: int, attitude: Attitude, 
 
 
 @given(st.lists(st.integers(0, 200), min_size=1, max_size=3), st.floats(0, 1.2))
-@settings(deadline=None)
 def test_a_portfolio_is_within_one_step_of_brute_force(seeds: list[int], share: float) -> None:
     """All combinations of all tasks' settings: none within the budget is better by more than one step of one task.
 

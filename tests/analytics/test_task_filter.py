@@ -195,7 +195,7 @@ CONDITIONS = (
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     conditions=st.fixed_dictionaries(
         {},
@@ -297,7 +297,7 @@ JSON = st.recursive(
 OBJECTS = st.dictionaries(NAMES | st.text(max_size=4), JSON, max_size=5)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(conditions=OBJECTS, tasks=st.lists(OBJECTS, min_size=1, max_size=4))
 @example(conditions={"lines": {"min": 0}}, tasks=[{"lines": 10**400}])
 @example(conditions={"max_complexity": 10**400}, tasks=[{"task_complexity": 10**400}])
@@ -318,7 +318,7 @@ def test_any_json_object_is_refused_or_can_be_evaluated(
         assert matches(normal, task, SCALE) is (reason is None)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     task=st.dictionaries(st.sampled_from("abc"), st.sampled_from([1, 2.0, "x", "y", True, False]), max_size=3),
     choices=st.lists(st.sampled_from([1, 2.0, "x", "y", True, False]), min_size=1, max_size=4),

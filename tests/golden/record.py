@@ -95,7 +95,7 @@ def batch_of(events: list[tuple[bytes, Headers]], first: int) -> Batch:
 def observed() -> tuple[Tables, list[Law]]:
     """Observe the events; give the tables, and the global laws of agents."""
     tables: Tables = {name: {} for name in TABLES}
-    refitter = Refitter(settings(), {})
+    refitter = Refitter(settings())
     observer = Observer(0, settings(), EventDecoder(settings()))
     events = values()
     for part in range(FLUSHES):

@@ -63,7 +63,7 @@ def opened(state: dict[str, Any]) -> Observer:
 
 def test_the_tables_give_the_recorded_laws(state: dict[str, Any]) -> None:
     """Cells and Grams of a version before are read to the laws that it published, to 1e-9."""
-    refitter = Refitter(record.settings(), {})
+    refitter = Refitter(record.settings())
     for prefix, table in ((b"cell|", CELLS_TABLE), (b"gram|", GRAMS_TABLE)):
         for key, value in state["tables"][table].items():
             if key != CUT:

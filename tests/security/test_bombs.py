@@ -145,7 +145,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(conditions=st.dictionaries(st.text(max_size=8) | st.just("min_complexity"), JSON, max_size=5), task=JSON)
 def test_any_filter_is_refused_or_answers(conditions: dict[str, Any], task: Any) -> None:  # noqa: ANN401 - any JSON
     """A filter that passes its check gives an answer about every task."""
@@ -179,7 +179,7 @@ MUTATIONS = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(value=MUTATIONS | st.binary(max_size=64) | JSON.map(msgspec.json.encode))
 def test_decoders_are_total(value: bytes) -> None:
     """The targets of the fuzzer, with whatever hypothesis makes of valid records."""
@@ -190,7 +190,7 @@ def test_decoders_are_total(value: bytes) -> None:
 FLOATS = st.floats(-1e12, 1e12)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     rows=st.lists(st.lists(FLOATS, min_size=3, max_size=3), min_size=1, max_size=6),
     offset=st.integers(0, 2**62),
