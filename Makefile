@@ -8,7 +8,7 @@ FAULTS := $(VENV)/faults.jsonl
 # Small matrices lose more by threads than they gain.
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help install check test test-on-stacks test-without-stacks demo up bench test-faults test-statistics requirements
+.PHONY: help install check test test-on-stacks test-without-stacks test-demos demo up bench test-faults test-statistics requirements
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -35,15 +35,21 @@ check: install ## Format, lint, types and layers
 	$(BIN)/lint-imports
 
 test: check ## Everything CI runs
-	@$(MAKE) --no-print-directory --jobs 2 --keep-going test-on-stacks test-without-stacks
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going test-on-stacks test-without-stacks test-demos
 
 test-on-stacks: install ## The tests that need Kafka and ClickHouse
-	$(BIN)/pytest -m "stack and not faults"
+	$(BIN)/pytest -m "stack and not demo and not faults"
 
-# They take what the others leave of the machine, and print when they are done.
 test-without-stacks: install ## The tests that need neither
-	@nice $(BIN)/pytest -m "not stack and not faults" >$(VENV)/without-stacks.log 2>&1; \
-	status=$$?; cat $(VENV)/without-stacks.log; exit $$status
+	@$(call beside,$@,not stack and not faults)
+
+test-demos: install ## The demos and the README's commands
+	@$(call beside,$@,demo)
+
+# These take what the others leave of the machine, and print when they are done.
+define beside
+nice $(BIN)/pytest -m "$(2)" >$(VENV)/$(1).log 2>&1; status=$$?; cat $(VENV)/$(1).log; exit $$status
+endef
 
 test-faults: install ## The long fault-injection set (about half an hour), and its table into docs/guarantees.md
 	rm -f $(FAULTS)

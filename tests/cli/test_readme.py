@@ -63,6 +63,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.stack
+@pytest.mark.demo
 def test_every_command_works_as_written(folder: Path) -> None:
     """The commands run in the order of the page, in one folder, against the stack that `scaling up` started there."""
     ran = 0
@@ -84,6 +85,7 @@ def test_every_command_works_as_written(folder: Path) -> None:
 
 
 @pytest.mark.stack
+@pytest.mark.demo
 def test_publishing_from_python_works_as_written(folder: Path) -> None:
     """The Python example publishes a run that ClickHouse then has."""
     (example,) = blocks("python")

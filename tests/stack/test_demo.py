@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytestmark = [pytest.mark.stack]
+pytestmark = [pytest.mark.stack, pytest.mark.demo]
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "dylan_mmlu_team_size" / "events.jsonl.gz"
 COMMAND = (sys.executable, "-P", "-m", "cli.main", "demo")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.stack]
+pytestmark = [pytest.mark.stack, pytest.mark.demo]
 
 COMMAND = (sys.executable, "-P", "-m", "cli.main", "experiment", "demo")
 BROWSER = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
