@@ -135,10 +135,11 @@ def compare_moments(found: bytes, expected: bytes, variables: int, *, corrected:
     relative = 1e-12
     size = np.abs(mean) + deviation / np.sqrt(max(n, 1.0))
     if corrected:
-        # What was taken out may have been far larger than what is left.
+        # What was taken out may have been far larger than what is left, which says nothing of its spread: a hundredth
+        # of the size stands for it. Both sides have the rounding.
         relative = 1e-9
         size = np.maximum(size, 1.0)
-        deviation = np.sqrt(deviation**2 + max(n, 1.0) * (size / 1000) ** 2)
+        deviation = np.sqrt(deviation**2 + max(n, 1.0) * (size / 100) ** 2)
     if not (np.abs(means[0] - mean) <= 1e-12 * size).all():
         return f"another mean: {means[0].tolist()}, and from the log {mean.tolist()}"
     # Means are doubles: an ulp of a mean, beside a spread that is tiny against it, is part of every way to compute.
