@@ -75,6 +75,16 @@ class PublishedLaws:
         self.confirm([law])
         return law
 
+    def reserve(self, key: str, value: bytes | None) -> None:
+        """Give no law the number of a record that was written, whether it was committed or not.
+
+        Raises:
+            msgspec.MsgspecError: The record is no law of any version.
+        """
+        if key.endswith(f"|{TIER}") and value is not None:
+            version = msgspec.json.decode(value, type=Numbered).version
+            self._versions[key] = max(version, self._versions.get(key, 0))
+
     def withdrawals(
         self,
         heading: AuditHeading,

@@ -114,11 +114,13 @@ class AuditService:
     async def _work(self) -> None:
         # The topic is read after the older auditor is fenced, or it could publish between.
         self._producer = await self._fence()
-        async for record in read_compacted(self._settings, LAWS):
-            try:
-                self._take((record.key or b"").decode(), record.value)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                log.warning("law_unreadable", partition=record.partition, offset=record.offset, reason=str(error))
+        # What is out of sight, behind a transaction that is not over or without its end marker, keeps its number.
+        for take, committed in (self._take, True), (self._published.reserve, False):
+            async for record in read_compacted(self._settings, LAWS, committed=committed):
+                try:
+                    take((record.key or b"").decode(), record.value)
+                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                    log.warning("law_unreadable", partition=record.partition, offset=record.offset, reason=str(error))
         self._waits = "ClickHouse has not told yet what is in it"
         loop = asyncio.get_running_loop()
         while True:

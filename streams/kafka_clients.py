@@ -19,9 +19,9 @@ PATIENCE = 30.0
 
 @asynccontextmanager
 async def reader(
-    settings: Settings, topic: str, partitions: Collection[int] | None = None
+    settings: Settings, topic: str, partitions: Collection[int] | None = None, *, committed: bool = True
 ) -> AsyncIterator[AIOKafkaConsumer]:
-    """Open a consumer without a group at the beginning of a topic; it sees committed records only.
+    """Open a consumer without a group at the beginning of a topic; it sees committed records only, or all.
 
     Raises:
         NotReachable: Kafka does not answer.
@@ -31,7 +31,7 @@ async def reader(
         known = await _partitions(settings, topic)
         consumer = AIOKafkaConsumer(
             **connection(settings),
-            isolation_level="read_committed",
+            isolation_level="read_committed" if committed else "read_uncommitted",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
@@ -57,20 +57,25 @@ async def read_compacted(
     topic: str,
     partitions: Collection[int] | None = None,
     begin: Mapping[TopicPartition, int] | None = None,
+    *,
+    committed: bool = True,
 ) -> AsyncIterator[ConsumerRecord]:
     """Yield the committed records of a topic from its beginning to its end as it is now.
+
+    The end is where the first transaction begins that is not over: what others committed behind it is not there yet.
 
     Args:
         settings: Where Kafka is.
         topic: Any topic; a compacted one gives at least the newest record of each key.
         partitions: Which partitions; absent: all.
         begin: Where partitions begin; absent: at the beginning.
+        committed: False gives every record that was written, also in transactions that failed or are not over.
 
     Raises:
         NotReachable: Kafka does not answer, or stopped answering on the way.
         StackError: The topic does not exist.
     """
-    async with reader(settings, topic, partitions) as consumer:
+    async with reader(settings, topic, partitions, committed=committed) as consumer:
         ends = await consumer.end_offsets(list(consumer.assignment()))
         for place, offset in (begin or {}).items():
             consumer.seek(place, offset)

@@ -141,7 +141,7 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
         producers = [self._producer(partition) for partition in partitions]
         try:
             await asyncio.gather(*(producer.start() for producer in producers))
-            published = await self._published()
+            published = await read_standings(self._settings)
             first = await stats_begins(self._settings, [place.partition for place in partitions])
             ends = await self._consumer.end_offsets(partitions)
         except BaseException:
@@ -201,28 +201,42 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
         async with share.publishing:
             await share.producer.stop()
 
-    async def _published(self) -> dict[int, list[Standing]]:
-        """Read the newest version of each live law, by the partition of scaling.stats that its context is on."""
-        known: dict[str, Standing] = {}
-        async for record in read_compacted(self._settings, LAWS):
-            try:
-                name = (record.key or b"").decode()
-                if is_joint(name) or not name.endswith(f"|{TIER}"):
-                    continue
-                if record.value is None:
-                    if name in known:
-                        known[name] = msgspec.structs.replace(known[name], withdrawn=True)
-                    continue
-                law = msgspec.json.decode(record.value, type=Standing)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                log.warning("law_unreadable", partition=record.partition, offset=record.offset, reason=str(error))
+
+async def read_standings(settings: Settings) -> dict[int, list[Standing]]:
+    """Read the newest version of each live law, by the partition of scaling.stats that its context is on.
+
+    Numbers go on from every record that was ever written. A law may have been committed and yet be out of sight,
+    behind a transaction that is not over, or in one of which a broker that went down has lost the end marker: that
+    marker comes with the next commit, and the law would appear under the number of a newer one.
+    """
+    known = await _read(settings, committed=True)
+    for name, law in (await _read(settings, committed=False)).items():
+        seen = known.get(name, law)
+        known[name] = msgspec.structs.replace(seen, version=max(seen.version, law.version))
+    contexts = list({context_of(name) for name in known})
+    places = partitions_of([context.encode() for context in contexts], settings.partitions).tolist()
+    place = dict(zip(contexts, places, strict=True))
+    published: dict[int, list[Standing]] = {number: [] for number in range(settings.partitions)}
+    for name, law in known.items():
+        published[place[context_of(name)]].append(law)
+    return published
+
+
+async def _read(settings: Settings, *, committed: bool) -> dict[str, Standing]:
+    known: dict[str, Standing] = {}
+    async for record in read_compacted(settings, LAWS, committed=committed):
+        try:
+            name = (record.key or b"").decode()
+            if is_joint(name) or not name.endswith(f"|{TIER}"):
                 continue
-            if law.law_id not in known or law.version >= known[law.law_id].version:
-                known[law.law_id] = law
-        contexts = list({context_of(name) for name in known})
-        places = partitions_of([context.encode() for context in contexts], self._settings.partitions).tolist()
-        place = dict(zip(contexts, places, strict=True))
-        published: dict[int, list[Standing]] = {number: [] for number in range(self._settings.partitions)}
-        for name, law in known.items():
-            published[place[context_of(name)]].append(law)
-        return published
+            if record.value is None:
+                if name in known:
+                    known[name] = msgspec.structs.replace(known[name], withdrawn=True)
+                continue
+            law = msgspec.json.decode(record.value, type=Standing)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            log.warning("law_unreadable", partition=record.partition, offset=record.offset, reason=str(error))
+            continue
+        if law.law_id not in known or law.version >= known[law.law_id].version:
+            known[law.law_id] = law
+    return known

@@ -118,6 +118,18 @@ def test_laws_of_the_live_tier_and_of_older_schemas_are_not_in_the_way() -> None
         published.take("global|agent_count|success|audited", b"{")
 
 
+def test_a_law_that_was_written_and_not_published_keeps_its_number() -> None:
+    """Its number is not given again; what it said is no reason not to say it."""
+    laws = PublishedLaws()
+    laws.take(*record(law(mean=0.5, version=3)))
+    laws.reserve(*record(law(mean=0.6, version=4)))
+    laws.reserve(*record(law(mean=0.5, version=3)))
+    laws.reserve(*record(law(tier="live", version=9)))
+    laws.reserve(record(law())[0], None)
+    assert [each.version for each in laws.renew([law(mean=0.6)])] == [5]
+    assert laws.renew([law(mean=0.5)]) == []
+
+
 def test_a_tombstone_makes_room_for_the_same_law() -> None:
     """After a tombstone the same law is published again."""
     published = PublishedLaws()
