@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                 time.sleep(1)
             yield folder
             process.send_signal(signal.SIGINT)
-            assert process.wait(30) == 0, (folder / "up.log").read_text()
+            assert process.wait(15) == 0, (folder / "up.log").read_text()
             assert "the data are kept in .scaling" in (folder / "up.log").read_text()
         finally:
             process.kill()

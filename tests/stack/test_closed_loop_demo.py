@@ -77,7 +77,7 @@ def test_ctrl_c_stops_it(tmp_path: Path, moment: str) -> None:
             asked = time.monotonic()
             process.send_signal(signal.SIGINT)
             process.stdout.read()
-            assert process.wait(30) == 130
+            assert process.wait(20) == 130
             assert time.monotonic() - asked < 30
         finally:
             process.kill()
