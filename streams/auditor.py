@@ -24,15 +24,13 @@ from models.joint_laws import LawRecord
 from models.laws import Law
 from models.metrics import AUDIT_WORKER, CONTEXTS_AUDITED, LAWS_PUBLISHED, ROUND_SECONDS
 from models.settings import Settings
-from models.topics import LAWS
 from streams.audit_process import audit, start_processes, stop_processes
 from streams.cut import Cut, read_cut
 from streams.drifts import Drifts, read_drifts
 from streams.endpoint import endpoint
 from streams.extents import Extent, absence, read_extents
-from streams.kafka_clients import read_compacted
 from streams.kafka_security import connection, unreachable
-from streams.law_topic import publish_laws
+from streams.law_topic import publish_laws, take_laws
 from streams.vitals import Vitals
 
 TRANSACTIONAL_ID = "scaling-audit"
@@ -114,13 +112,9 @@ class AuditService:
     async def _work(self) -> None:
         # The topic is read after the older auditor is fenced, or it could publish between.
         self._producer = await self._fence()
+        await take_laws(self._settings, self._take)
         # What is out of sight, behind a transaction that is not over or without its end marker, keeps its number.
-        for take, committed in (self._take, True), (self._published.reserve, False):
-            async for record in read_compacted(self._settings, LAWS, committed=committed):
-                try:
-                    take((record.key or b"").decode(), record.value)
-                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                    log.warning("law_unreadable", partition=record.partition, offset=record.offset, reason=str(error))
+        await take_laws(self._settings, self._published.reserve, committed=False)
         self._waits = "ClickHouse has not told yet what is in it"
         loop = asyncio.get_running_loop()
         while True:

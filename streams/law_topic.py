@@ -1,17 +1,21 @@
 """Publishing laws: all or nothing, and by one producer at a time."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
+import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
 
 from models.errors import Fenced
 from models.joint_laws import LawRecord
+from models.settings import Settings
 from models.topics import LAWS
+from streams.kafka_clients import read_compacted
 
 encode = msgspec.json.Encoder().encode
+log = structlog.get_logger(__name__)
 
 
 async def publish_laws(
@@ -35,3 +39,18 @@ async def publish_laws(
         # Every record that was under way has failed for the same reason, which is told once.
         await asyncio.gather(*sent, return_exceptions=True)
         raise Fenced(fenced) from None
+
+
+async def take_laws(settings: Settings, take: Callable[[str, bytes | None], object], *, committed: bool = True) -> None:
+    """Give all records of the topic to `take`, by key and value; one that it cannot read is named in the log.
+
+    Args:
+        settings: Where Kafka is.
+        take: May raise what decoding raises.
+        committed: As for `read_compacted`.
+    """
+    async for record in read_compacted(settings, LAWS, committed=committed):
+        try:
+            take((record.key or b"").decode(), record.value)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            log.warning("law_unreadable", partition=record.partition, offset=record.offset, reason=str(error))

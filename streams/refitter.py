@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterable, Sequence
 
 import msgspec
-import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError
 
@@ -15,15 +14,12 @@ from models.joint_laws import is_joint
 from models.laws import context_of
 from models.metrics import LAWS_PUBLISHED, REFIT_SECONDS, STATS_WORKER
 from models.settings import Settings
-from models.topics import LAWS, STATS
+from models.topics import STATS
 from streams.group_membership import REBALANCE_SECONDS, SecondLook, keep_alive
-from streams.kafka_clients import read_compacted
 from streams.kafka_security import connection
-from streams.law_topic import publish_laws
+from streams.law_topic import publish_laws, take_laws
 from streams.restore import stats_begins
 from streams.vitals import Vitals
-
-log = structlog.get_logger(__name__)
 
 GROUP = "scaling-refit"
 TAKEN_OVER = "another worker refits this partition of scaling.stats now: this worker stops"
@@ -224,19 +220,17 @@ async def read_standings(settings: Settings) -> dict[int, list[Standing]]:
 
 async def _read(settings: Settings, *, committed: bool) -> dict[str, Standing]:
     known: dict[str, Standing] = {}
-    async for record in read_compacted(settings, LAWS, committed=committed):
-        try:
-            name = (record.key or b"").decode()
-            if is_joint(name) or not name.endswith(f"|{TIER}"):
-                continue
-            if record.value is None:
-                if name in known:
-                    known[name] = msgspec.structs.replace(known[name], withdrawn=True)
-                continue
-            law = msgspec.json.decode(record.value, type=Standing)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            log.warning("law_unreadable", partition=record.partition, offset=record.offset, reason=str(error))
-            continue
+
+    def take(name: str, value: bytes | None) -> None:
+        if is_joint(name) or not name.endswith(f"|{TIER}"):
+            return
+        if value is None:
+            if name in known:
+                known[name] = msgspec.structs.replace(known[name], withdrawn=True)
+            return
+        law = msgspec.json.decode(value, type=Standing)
         if law.law_id not in known or law.version >= known[law.law_id].version:
             known[law.law_id] = law
+
+    await take_laws(settings, take, committed=committed)
     return known
