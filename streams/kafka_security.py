@@ -9,7 +9,7 @@ from faust import SASLCredentials, SSLCredentials
 
 from models.errors import NotReachable, SettingsError
 from models.settings import Settings
-from streams.closing import close_soon
+from streams.closing import close_to_the_end
 from streams.group_membership import assign_what_there_is
 from streams.header_names import read_any_header_name
 from streams.tls import tls_context
@@ -31,7 +31,7 @@ def connection(settings: Settings) -> dict[str, Any]:
 
 def _mend_aiokafka() -> None:
     """Put right, for every client of this process, what stops consumers for good, and what keeps them from stopping."""
-    close_soon()
+    close_to_the_end()
     read_any_header_name()
     assign_what_there_is()
 

@@ -107,9 +107,11 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
                     spent = time.monotonic() - begun
                     due = begun + max(self._settings.refit_seconds, REST * spent)
         finally:
-            await consumer.stop()
-            await self._give_up(list(self._shares))
-            self._idle.set()
+            try:
+                await consumer.stop()
+                await self._give_up(list(self._shares))
+            finally:
+                self._idle.set()
 
     async def stop(self) -> None:
         """Leave the group and close the producers; the next owner of each partition starts at once."""

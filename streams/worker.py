@@ -3,7 +3,9 @@
 import asyncio
 import gc
 import logging
+import os
 import sys
+import threading
 from collections.abc import Callable
 
 import faust
@@ -19,6 +21,29 @@ log = structlog.get_logger(__name__)
 NEVER_ROUTINE = 100_000
 """Garbage collections are spaced out: event batches are large, and nearly free of reference cycles."""
 
+LAST_SECONDS = 60.0
+"""What a worker may take to stop: longer than any of its connections takes to close."""
+
+
+class Worker(faust.Worker):  # type: ignore[misc]
+    """Faust's worker, which ends even where something that is to be stopped does not stop.
+
+    After a crash nobody would start it again otherwise: its process lives, and its partitions may have no other owner.
+    """
+
+    last_seconds = LAST_SECONDS
+
+    def on_worker_shutdown(self) -> None:
+        """Begin to stop, after a signal, a crash or a start that failed."""
+        super().on_worker_shutdown()
+        leaving = threading.Timer(self.last_seconds, self._leave)
+        leaving.daemon = True
+        leaving.start()
+
+    def _leave(self) -> None:
+        log.error("killed itself: did not stop", seconds=self.last_seconds)
+        os._exit(1)
+
 
 def run_worker(create: Callable[[Settings], BatchApp], settings: Settings) -> None:
     """Run an app until SIGTERM or SIGINT; exits with 0 then, and with 1 after a crash."""
@@ -27,7 +52,7 @@ def run_worker(create: Callable[[Settings], BatchApp], settings: Settings) -> No
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     app = create(settings)
-    worker = faust.Worker(
+    worker = Worker(
         app,
         EndpointService(settings, app.vitals),
         loop=loop,
