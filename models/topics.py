@@ -59,6 +59,12 @@ ASSIGNMENTS_TABLE = "assignments"
 EXPERIMENT_CHANGELOGS: dict[str, str] = {EXPERIMENTS_TABLE: EXPERIMENTS, ASSIGNMENTS_TABLE: ASSIGNMENTS}
 """The tables of the experiments worker: their changelogs are the public topics themselves."""
 
+WRITTEN_BESIDE: dict[str, tuple[str, ...]] = {
+    STATS_APP: (STATS, REJECTED, RUNS, OUTCOMES),
+    EXPERIMENTS_APP: (FINDINGS, LAWS),
+}
+"""What the flushes of an app write besides its changelogs."""
+
 HOUR = ("retention.ms", "3600000")
 
 TOPICS: tuple[TopicSpec, ...] = (

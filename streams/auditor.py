@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 
 import msgspec
 import structlog
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
 
@@ -29,8 +28,9 @@ from streams.cut import Cut, read_cut
 from streams.drifts import Drifts, read_drifts
 from streams.endpoint import endpoint
 from streams.extents import Extent, absence, read_extents
-from streams.kafka_security import connection, unreachable
-from streams.law_topic import publish_laws, take_laws
+from streams.kafka_security import unreachable
+from streams.law_topic import law_producer, publish_laws, take_laws
+from streams.transactions import TransactionalProducer
 from streams.vitals import Vitals
 
 TRANSACTIONAL_ID = "scaling-audit"
@@ -83,7 +83,7 @@ class AuditService:
         self._had_a_round = False
         self._failures: defaultdict[str, int] = defaultdict(int)
         self._cut: Cut | None = None
-        self._producer: AIOKafkaProducer = None
+        self._producer: TransactionalProducer | None = None
         self._publishing = asyncio.Lock()
         self._pool: ProcessPoolExecutor | None = None
 
@@ -282,6 +282,7 @@ class AuditService:
         return published
 
     async def _renew(self, laws: Sequence[LawRecord]) -> int:
+        assert self._producer is not None
         async with self._publishing:
             new = await asyncio.to_thread(self._published.renew, laws)
             for first in range(0, len(new), LAWS_AT_ONCE):
@@ -291,14 +292,9 @@ class AuditService:
                 self.vitals.count(LAWS_PUBLISHED, len(part))
         return len(new)
 
-    async def _fence(self) -> AIOKafkaProducer:
+    async def _fence(self) -> TransactionalProducer:
         """Open the producer of the audited laws; from then on no other auditor's can publish."""
-        producer = AIOKafkaProducer(
-            **connection(self._settings),
-            transactional_id=TRANSACTIONAL_ID,
-            linger_ms=5,
-            max_batch_size=256 * 1024,
-        )
+        producer = law_producer(self._settings, TRANSACTIONAL_ID)
         try:
             await producer.start()
         except KafkaConnectionError:

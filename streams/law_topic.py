@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 import structlog
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
 
 from models.errors import Fenced
@@ -13,13 +12,19 @@ from models.joint_laws import LawRecord
 from models.settings import Settings
 from models.topics import LAWS
 from streams.kafka_clients import read_compacted
+from streams.transactions import TransactionalProducer
 
 encode = msgspec.json.Encoder().encode
 log = structlog.get_logger(__name__)
 
 
+def law_producer(settings: Settings, transactional_id: str) -> TransactionalProducer:
+    """Make the producer of laws that fences out earlier ones of its transactional id when it is started."""
+    return TransactionalProducer(settings, transactional_id, shared=[LAWS], linger_ms=5, max_batch_size=256 * 1024)
+
+
 async def publish_laws(
-    producer: AIOKafkaProducer, laws: Iterable[LawRecord], fenced: str, *, withdrawn: Iterable[str] = ()
+    producer: TransactionalProducer, laws: Iterable[LawRecord], fenced: str, *, withdrawn: Iterable[str] = ()
 ) -> None:
     """Publish laws in one transaction, each under its id, and a tombstone for each law that is withdrawn.
 

@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
 
 from agents.flush import Flush
 from models.errors import Fenced
 from models.settings import Settings
-from models.topics import STATS_APP, STATS_CHANGELOGS
-from streams.kafka_security import connection
+from models.topics import STATS_APP, STATS_CHANGELOGS, WRITTEN_BESIDE
 from streams.restore import Restored, apply, begin_header, begin_of, read_changelogs
+from streams.transactions import TransactionalProducer
 
 BATCH_BYTES = 768 * 1024
 PATIENCE_MS = 120_000
@@ -54,7 +54,7 @@ class OwnedPartition:
     def __init__(
         self,
         partition: int,
-        producer: AIOKafkaProducer,
+        producer: TransactionalProducer,
         app: str,
         changelogs: Mapping[str, str],
         written: Written = untold,
@@ -235,9 +235,11 @@ class Ledger:
 
     async def fence(self, partition: int) -> OwnedPartition:
         """Become the owner of a partition: from now on no earlier one can write. Its tables are not read yet."""
-        producer = AIOKafkaProducer(
-            **connection(self._settings),
-            transactional_id=f"{self._app}-{partition}",
+        producer = TransactionalProducer(
+            self._settings,
+            f"{self._app}-{partition}",
+            own=[TopicPartition(topic, partition) for topic in self._changelogs.values()],
+            shared=WRITTEN_BESIDE[self._app],
             max_batch_size=BATCH_BYTES,
             max_request_size=self._settings.max_event_bytes + BATCH_BYTES,
             request_timeout_ms=PATIENCE_MS,

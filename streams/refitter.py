@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError
 
 from agents.refit import TIER, Refitter, Standing
@@ -17,8 +17,9 @@ from models.settings import Settings
 from models.topics import STATS
 from streams.group_membership import REBALANCE_SECONDS, SecondLook, keep_alive
 from streams.kafka_security import connection
-from streams.law_topic import publish_laws, take_laws
+from streams.law_topic import law_producer, publish_laws, take_laws
 from streams.restore import stats_begins
+from streams.transactions import TransactionalProducer
 from streams.vitals import Vitals
 
 GROUP = "scaling-refit"
@@ -37,7 +38,7 @@ class Share:
         end: The end that the partition had when it was assigned: before that has been read nothing is published.
     """
 
-    def __init__(self, refitter: Refitter, producer: AIOKafkaProducer, end: int) -> None:
+    def __init__(self, refitter: Refitter, producer: TransactionalProducer, end: int) -> None:
         self.refitter = refitter
         self.producer = producer
         self.end = end
@@ -136,7 +137,7 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
         self._assigned = self._failure is None
 
     async def _begin(self, partitions: Sequence[TopicPartition]) -> None:
-        producers = [self._producer(partition) for partition in partitions]
+        producers = [law_producer(self._settings, f"{GROUP}-{place.partition}") for place in partitions]
         try:
             await asyncio.gather(*(producer.start() for producer in producers))
             published = await read_standings(self._settings)
@@ -180,15 +181,6 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
             return bool(await self._consumer.position(partition) >= end)
         except IllegalStateError:
             return False  # revoked meanwhile
-
-    def _producer(self, partition: TopicPartition) -> AIOKafkaProducer:
-        """Make the producer that fences earlier owners of a partition when it is started."""
-        return AIOKafkaProducer(
-            **connection(self._settings),
-            transactional_id=f"{GROUP}-{partition.partition}",
-            linger_ms=5,
-            max_batch_size=256 * 1024,
-        )
 
     async def _give_up(self, partitions: Iterable[TopicPartition]) -> None:
         shares = [self._shares.pop(partition) for partition in partitions if partition in self._shares]

@@ -4,12 +4,11 @@ from collections.abc import Callable
 from itertools import chain
 
 import pytest
-from aiokafka import AIOKafkaProducer
 
 from models.laws import Law
 from models.settings import Settings
 from models.topics import LAWS
-from streams.law_topic import encode, publish_laws
+from streams.law_topic import encode, law_producer, publish_laws
 from streams.refitter import read_standings
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="session")]
@@ -24,7 +23,7 @@ async def versions(settings: Settings, context: str) -> list[int]:
 async def test_laws_behind_a_transaction_that_is_not_over_count(stack: Settings, make_law: Callable[..., Law]) -> None:
     """A committed law is out of sight while an earlier transaction hangs, and one without its end marker is, too."""
     context = "project=standings"
-    producers = [AIOKafkaProducer(bootstrap_servers=stack.kafka, transactional_id=f"standings-{n}") for n in range(2)]
+    producers = [law_producer(stack, f"standings-{n}") for n in range(2)]
     hanging, other = producers
     for producer in producers:
         await producer.start()

@@ -219,7 +219,7 @@ A, E = law("a", 0.0).law_id, law("e", 0.0).law_id
 def restarted(topic: Topic) -> tuple[AuditService, Topic]:
     """Make an auditor that has read what another one published."""
     made, more = service({}), Topic()
-    made._producer = more
+    made._producer = more  # type: ignore[assignment]
     for each in [each for part in topic.records for each in part]:
         made._take(each.law_id, msgspec.json.encode(each))
     return made, more

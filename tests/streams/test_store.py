@@ -26,7 +26,7 @@ class Restored(Ledger):
         self.taken.append((generation, wanted))
         restored = {}
         for number in wanted:
-            owned = OwnedPartition(number, None, STATS_APP, STATS_CHANGELOGS)
+            owned = OwnedPartition(number, None, STATS_APP, STATS_CHANGELOGS)  # type: ignore[arg-type]
             owned.tables[CELLS_TABLE][f"{number}|cell".encode()] = b"value"
             owned.restored = {changelog(table): 41 for table in TABLES}
             restored[number] = owned
