@@ -11,10 +11,12 @@ own cleaning up. Here a consumer that is stopped waits for its fetches, and rais
 """
 
 import asyncio
+import contextlib
 from typing import Any
 
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.errors import KafkaError
 
 GOODBYE_SECONDS = 1.0
 """More than the half second that a fetch without records keeps a broker busy."""
@@ -39,7 +41,9 @@ async def _close_fetcher_whole(self: Any) -> None:  # noqa: ANN401 - aiokafka's
             fetch.cancel()
         await asyncio.gather(*fetches, return_exceptions=True)
     self._pending_tasks.clear()
-    await _close_fetcher(self)
+    # What ended the first of them was raised to whoever asked for records.
+    with contextlib.suppress(KafkaError):
+        await _close_fetcher(self)
 
 
 def close_to_the_end() -> None:

@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 def law_producer(settings: Settings, transactional_id: str) -> TransactionalProducer:
     """Make the producer of laws that fences out earlier ones of its transactional id when it is started."""
-    return TransactionalProducer(settings, transactional_id, shared=[LAWS], linger_ms=5, max_batch_size=256 * 1024)
+    return TransactionalProducer(settings, transactional_id, topics=[LAWS], linger_ms=5, max_batch_size=256 * 1024)
 
 
 async def publish_laws(

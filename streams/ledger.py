@@ -239,7 +239,7 @@ class Ledger:
             self._settings,
             f"{self._app}-{partition}",
             own=[TopicPartition(topic, partition) for topic in self._changelogs.values()],
-            shared=WRITTEN_BESIDE[self._app],
+            topics=WRITTEN_BESIDE[self._app],
             max_batch_size=BATCH_BYTES,
             max_request_size=self._settings.max_event_bytes + BATCH_BYTES,
             request_timeout_ms=PATIENCE_MS,

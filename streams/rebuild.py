@@ -148,8 +148,9 @@ async def _compare(settings: Settings, draft: Draft, records: RunRecords) -> Reb
 
 async def _hand_over(settings: Settings, draft: Draft, records: RunRecords) -> Rebuilt | None:
     """Take the partition from its owner, catch up, and write; None where it must be tried again."""
-    owned = await Ledger(settings).fence(draft.partition)
+    owned = None
     try:
+        owned = await Ledger(settings).fence(draft.partition)
         await read_changelogs(settings, draft.places, draft.read)
         if not await _caught_up(settings, draft, records):
             return None
@@ -160,7 +161,8 @@ async def _hand_over(settings: Settings, draft: Draft, records: RunRecords) -> R
         log.warning("the owner came back first: trying again", partition=draft.partition)
         return None
     finally:
-        await owned.close()
+        if owned is not None:
+            await owned.close()
     return Rebuilt(draft.partition, runs_in(flush.tables[GRAMS_TABLE]), flush.offset, found, written=True)
 
 

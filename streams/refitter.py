@@ -110,8 +110,8 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
         finally:
             try:
                 await consumer.stop()
-                await self._give_up(list(self._shares))
             finally:
+                await self._give_up(list(self._shares))
                 self._idle.set()
 
     async def stop(self) -> None:
@@ -155,6 +155,8 @@ class RefitService(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _refit(self) -> None:
         for partition, share in list(self._shares.items()):
+            if self._stopping.is_set():
+                return
             if not await self._caught_up(partition, share.end):
                 continue
             share.read = True

@@ -1,38 +1,19 @@
 """Ask Kafka how transactions stand: two questions that aiokafka 0.14 has no method for."""
 
-from enum import StrEnum
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterable
 
+import msgspec
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient, CoordinationType
-from aiokafka.errors import (
-    CoordinatorLoadInProgressError,
-    CoordinatorNotAvailableError,
-    KafkaError,
-    NotCoordinatorForGroupError,
-    for_code,
-)
+from aiokafka.cluster import ClusterMetadata
+from aiokafka.errors import CoordinatorNotAvailableError, KafkaError, for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.protocol.types import CompactArray, CompactString, Int16, Int32, Int64, Schema, TaggedFields
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-PATIENCE_SECONDS = 60.0
-PAUSE_SECONDS = 0.1
-READ_COMMITTED = 1
-LATEST = -1
-ANY_REPLICA = -1
 UNKNOWN_TRANSACTIONAL_ID = 105
-AWAY = (CoordinatorLoadInProgressError, CoordinatorNotAvailableError, NotCoordinatorForGroupError)
-
-
-class Outcome(StrEnum):
-    """How the last transaction of a transactional id ended, or will end once it is taken over."""
-
-    COMMITTED = "committed"
-    ABORTED = "aborted"
-    NONE = "none"
-    """There never was one, or it is forgotten."""
+TEXT = CompactString("utf-8")
+TAGS = ("tags", TaggedFields)
 
 
 class DescribeTransactionsResponse_v0(Response):  # type: ignore[misc]  # noqa: N801 - aiokafka's names
@@ -46,37 +27,32 @@ class DescribeTransactionsResponse_v0(Response):  # type: ignore[misc]  # noqa: 
             "states",
             CompactArray(
                 ("error_code", Int16),
-                ("transactional_id", CompactString("utf-8")),
-                ("state", CompactString("utf-8")),
+                ("transactional_id", TEXT),
+                ("state", TEXT),
                 ("timeout_ms", Int32),
                 ("start_time_ms", Int64),
                 ("producer_id", Int64),
                 ("producer_epoch", Int16),
-                (
-                    "topics",
-                    CompactArray(
-                        ("topic", CompactString("utf-8")), ("partitions", CompactArray(Int32)), ("tags", TaggedFields)
-                    ),
-                ),
-                ("tags", TaggedFields),
+                ("topics", CompactArray(("topic", TEXT), ("partitions", CompactArray(Int32)), TAGS)),
+                TAGS,
             ),
         ),
-        ("tags", TaggedFields),
+        TAGS,
     )
 
 
-class DescribeTransactionsRequest_v0(RequestStruct):  # type: ignore[misc]  # noqa: N801 - aiokafka's names
-    """The question."""
+class DescribeTransactionsRequest_v0(RequestStruct):  # type: ignore[misc]  # noqa: N801
+    """How do these transactional ids stand?"""
 
     FLEXIBLE_VERSION = True
     API_KEY = 65
     API_VERSION = 0
     RESPONSE_TYPE = DescribeTransactionsResponse_v0
-    SCHEMA = Schema(("transactional_ids", CompactArray(CompactString("utf-8"))), ("tags", TaggedFields))
+    SCHEMA = Schema(("transactional_ids", CompactArray(TEXT)), TAGS)
 
 
 class DescribeTransactionsRequest(Request[DescribeTransactionsRequest_v0]):  # type: ignore[misc]
-    """The question, in the version that the broker knows."""
+    """The same, in the version that the broker knows."""
 
     API_KEY = 65
 
@@ -88,52 +64,125 @@ class DescribeTransactionsRequest(Request[DescribeTransactionsRequest_v0]):  # t
         return request_struct_class([self._transactional_id], {})
 
 
-async def last_outcome(client: AIOKafkaClient, transactional_id: str) -> Outcome:
-    """Ask how the last transaction of a transactional id ended; one that is under way will be aborted.
+class DescribeProducersResponse_v0(Response):  # type: ignore[misc]  # noqa: N801
+    """What a leader knows of those who write into its partitions."""
+
+    API_KEY = 61
+    API_VERSION = 0
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("topic", TEXT),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("partition", Int32),
+                        ("error_code", Int16),
+                        ("error_message", TEXT),
+                        (
+                            "producers",
+                            CompactArray(
+                                ("producer_id", Int64),
+                                ("producer_epoch", Int32),
+                                ("last_sequence", Int32),
+                                ("last_timestamp", Int64),
+                                ("coordinator_epoch", Int32),
+                                ("transaction_start_offset", Int64),
+                                TAGS,
+                            ),
+                        ),
+                        TAGS,
+                    ),
+                ),
+                TAGS,
+            ),
+        ),
+        TAGS,
+    )
+
+
+class DescribeProducersRequest_v0(RequestStruct):  # type: ignore[misc]  # noqa: N801
+    """Who writes into these partitions?"""
+
+    FLEXIBLE_VERSION = True
+    API_KEY = 61
+    API_VERSION = 0
+    RESPONSE_TYPE = DescribeProducersResponse_v0
+    SCHEMA = Schema(("topics", CompactArray(("topic", TEXT), ("partitions", CompactArray(Int32)), TAGS)), TAGS)
+
+
+class DescribeProducersRequest(Request[DescribeProducersRequest_v0]):  # type: ignore[misc]
+    """The same, in the version that the broker knows."""
+
+    API_KEY = 61
+
+    def __init__(self, places: Iterable[TopicPartition]) -> None:
+        topics: defaultdict[str, list[int]] = defaultdict(list)
+        for topic, partition in places:
+            topics[topic].append(partition)
+        self._topics: list[tuple[str, list[int], dict[int, bytes]]] = [
+            (topic, partitions, {}) for topic, partitions in topics.items()
+        ]
+
+    def build(self, request_struct_class: type[DescribeProducersRequest_v0]) -> DescribeProducersRequest_v0:
+        """Build the request."""
+        return request_struct_class(self._topics, {})
+
+
+class LastTransaction(msgspec.Struct, frozen=True):
+    """How the last transaction of a transactional id stands, and the epoch of its producer."""
+
+    state: str
+    epoch: int
+
+
+async def last_transaction(client: AIOKafkaClient, transactional_id: str) -> LastTransaction | None:
+    """Ask the coordinator for the last transaction of a transactional id; None where it knows of none.
 
     Raises:
-        KafkaError: The coordinator does not answer, or refuses to.
+        KafkaError: It does not answer, or refuses to.
     """
-    async for attempt in AsyncRetrying(
-        wait=wait_fixed(PAUSE_SECONDS),
-        stop=stop_after_delay(PATIENCE_SECONDS),
-        retry=retry_if_exception_type(AWAY),
-        reraise=True,
-    ):
-        with attempt:
-            coordinator = await client.coordinator_lookup(CoordinationType.TRANSACTION, transactional_id)
-            response = await client.send(coordinator, DescribeTransactionsRequest(transactional_id))
-            (described,) = response.states
-            return _outcome(*described[:3])
-    raise AssertionError("the last attempt raises")
-
-
-def _outcome(error: int, transactional_id: str, state: str) -> Outcome:
+    if not client.cluster.brokers():
+        await client.force_metadata_update()
+        raise CoordinatorNotAvailableError("no broker is ready")
+    coordinator = await client.coordinator_lookup(CoordinationType.TRANSACTION, transactional_id)
+    response = await client.send(coordinator, DescribeTransactionsRequest(transactional_id))
+    ((error, _, state, _, _, _, epoch, *_),) = response.states
     if error == UNKNOWN_TRANSACTIONAL_ID:
-        return Outcome.NONE
+        return None
     if error:
         raise for_code(error)(transactional_id)
-    return Outcome.COMMITTED if state in {"PrepareCommit", "CompleteCommit"} else Outcome.ABORTED
+    return LastTransaction(state, epoch)
 
 
-async def stable_offset(client: AIOKafkaClient, place: TopicPartition) -> int | None:
-    """Ask up to where a partition is readable, that is where its first transaction without an end begins.
+async def open_places(
+    client: AIOKafkaClient, cluster: ClusterMetadata, places: Iterable[TopicPartition], producer_id: int
+) -> set[TopicPartition]:
+    """Ask the leaders of partitions in which of them a producer has a transaction without an end.
 
-    Returns:
-        The offset; None where its leader does not answer.
+    Raises:
+        KafkaError: One of them does not answer, or no longer leads.
     """
-    leader = client.cluster.leader_for_partition(place)
-    try:
-        if leader is None or leader < 0:
-            raise NotCoordinatorForGroupError(f"nobody leads {place}")
-        request = OffsetRequest(ANY_REPLICA, READ_COMMITTED, [(place.topic, [(place.partition, LATEST)])])
-        response = await client.send(leader, request)
-    except KafkaError:
-        await client.force_metadata_update()
-        return None
-    ((_, (found,)),) = response.topics
-    return _offset(*found)
+    by_leader: defaultdict[int, list[TopicPartition]] = defaultdict(list)
+    for place in places:
+        leader = cluster.leader_for_partition(place)
+        by_leader[-1 if leader is None else leader].append(place)
+    found = set()
+    for leader, led in by_leader.items():
+        if leader < 0:
+            raise CoordinatorNotAvailableError(f"no broker leads {led[0]}")
+        response = await client.send(leader, DescribeProducersRequest(led))
+        for topic, partitions, _ in response.topics:
+            for partition, error, _, producers, _ in partitions:
+                if error:
+                    raise for_code(error)(f"{topic}-{partition}")
+                if any(each[0] == producer_id and each[5] >= 0 for each in producers):
+                    found.add(TopicPartition(topic, partition))
+    return found
 
 
-def _offset(_partition: int, error: int, _timestamp: int, offset: int, *_: Any) -> int | None:  # noqa: ANN401
-    return None if error else offset
+def passing(error: BaseException) -> bool:
+    """Tell whether the same question may have an answer later; what says no more than KafkaError is lost metadata."""
+    return isinstance(error, KafkaError) and (bool(error.retriable) or type(error) is KafkaError)

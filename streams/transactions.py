@@ -5,29 +5,37 @@ the marker out where a partition has no leader at that moment, as when the only 
 calls the transaction complete all the same: what was committed is out of sight, with everything behind it, until the
 same transactional id ends another transaction there. docs/why.md tells how that was found.
 
-So a producer here looks, after each commit, whether it can be seen, and ends the transaction once more where it cannot:
-an empty transaction over the same partitions writes markers without a record. And whoever takes a transactional id over
-first ends, in every partition that it may have written to, what the last owner left: as it ended, by the coordinator.
+So a producer here looks, after each of its transactions, whether any partition still has it open, and ends it there
+once more: an empty transaction writes markers without a record. And whoever takes a transactional id over first ends,
+in every partition that it may have written to, what the last owner left: as it had ended, by the coordinator.
 """
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Any, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_fixed
 
+from models.errors import Fenced
 from models.settings import Settings
-from streams.kafka_security import connection
-from streams.transaction_state import Outcome, last_outcome, stable_offset
+from streams.kafka_security import connection, unreachable
+from streams.transaction_state import LastTransaction, last_transaction, open_places, passing
 
 GRACE_SECONDS = 1.0
-"""Markers are written within milliseconds; where others write, too, their transactions may come first."""
+"""Markers are written within milliseconds after a transaction has ended."""
 LOOK_SECONDS = 0.002
 LONGEST_LOOK_SECONDS = 0.1
+PATIENCE_SECONDS = 60.0
+COMMITTED = frozenset({"PrepareCommit", "CompleteCommit"})
 
 log = structlog.get_logger(__name__)
+
+Answer = TypeVar("Answer")
 
 
 class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]
@@ -36,8 +44,8 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]
     Args:
         settings: Where Kafka is.
         transactional_id: Whose place it takes.
-        own: Partitions into which nobody else writes.
-        shared: Topics into which others write, too.
+        own: Partitions into which it writes.
+        topics: Topics into any partition of which it writes.
         options: As for aiokafka's producer.
     """
 
@@ -47,29 +55,40 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]
         transactional_id: str,
         *,
         own: Iterable[TopicPartition] = (),
-        shared: Iterable[str] = (),
+        topics: Iterable[str] = (),
         **options: Any,  # noqa: ANN401 - aiokafka's
     ) -> None:
         super().__init__(**connection(settings), transactional_id=transactional_id, **options)
         self._settings = settings
         self._id = transactional_id
         self._own = frozenset(own)
-        self._shared = frozenset(shared)
-        self._sent: dict[TopicPartition, asyncio.Future[Any]] = {}
+        self._topics = frozenset(topics)
+        self._touched: set[TopicPartition] = set()
 
     async def start(self) -> None:
         """Fence earlier owners out, and end what they left.
 
         Raises:
-            KafkaError: Kafka does not answer, or refuses.
+            Fenced: Another owner came at the same time.
+            NotReachable: Kafka no longer answers.
+            KafkaError: It does not answer at all, or refuses.
         """
-        await self._end_what_was_left()
-        # It waits until the coordinator has written what that ends.
-        await super().start()
+        try:
+            before = await self._ask_for_the_last()
+            # It waits until the coordinator has ended what was under way.
+            await super().start()
+            if before is not None:
+                await self._end_what_was_left(before)
+        except (ProducerFenced, InvalidProducerEpoch):
+            await self.stop()
+            raise Fenced(f"another producer has taken {self._id} over meanwhile") from None
+        except BaseException:
+            await self.stop()
+            raise
 
     async def begin_transaction(self) -> None:
         """Begin a transaction."""
-        self._sent = {}
+        self._touched = set()
         await super().begin_transaction()
 
     async def send(
@@ -82,71 +101,102 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]
     ) -> "asyncio.Future[Any]":
         """Send a record to a partition, which must be named."""
         assert partition is not None
-        return self._keep(topic, partition, await super().send(topic, value, key, partition, *options))
+        self._touch(topic, partition)
+        sent: asyncio.Future[Any] = await super().send(topic, value, key, partition, *options)
+        return sent
 
     async def send_batch(self, batch: Any, topic: str, *, partition: int) -> "asyncio.Future[Any]":  # noqa: ANN401
         """Send a batch of records."""
-        return self._keep(topic, partition, await super().send_batch(batch, topic, partition=partition))
+        self._touch(topic, partition)
+        sent: asyncio.Future[Any] = await super().send_batch(batch, topic, partition=partition)
+        return sent
 
     async def commit_transaction(self) -> None:
         """Commit, and see to it that readers see it."""
-        sent, self._sent = self._sent, {}
         await super().commit_transaction()
-        # A broker that has no leader for one partition of its own has none for the others, too: one place tells.
-        place = next((each for each in sent if each in self._own), next(iter(sent), None))
-        if place is not None and not await self._ended(place, sent[place].result().offset):
-            log.warning(
-                "transaction without its end: ended once more", id=self._id, topics=sorted({s.topic for s in sent})
-            )
-            await super().begin_transaction()
-            self._take_part(self, sent)
-            await super().commit_transaction()
+        await self._see_ended(self._touched, committed=True)
 
-    def _keep(self, topic: str, partition: int, sent: "asyncio.Future[Any]") -> "asyncio.Future[Any]":
+    async def abort_transaction(self) -> None:
+        """Abort, and see to it that nothing of it is ever committed."""
+        await super().abort_transaction()
+        await self._see_ended(self._touched, committed=False)
+
+    def _touch(self, topic: str, partition: int) -> None:
         place = TopicPartition(topic, partition)
-        assert place in self._own or topic in self._shared, f"{self._id} does not say that it writes to {place}"
-        self._sent[place] = sent
-        return sent
+        assert place in self._own or topic in self._topics, f"{self._id} does not say that it writes to {place}"
+        self._touched.add(place)
 
-    async def _ended(self, place: TopicPartition, offset: int) -> bool:
-        """Wait until readers see what lies at an offset; for how long counts from when the broker answers."""
+    async def _see_ended(self, places: Iterable[TopicPartition], *, committed: bool) -> None:
+        """Wait until the transaction is open nowhere; where it still is after the grace, end it once more.
+
+        How long it is open counts from when the brokers answer: one that is away is waited for.
+        """
         loop = asyncio.get_running_loop()
-        pause, until = LOOK_SECONDS, None
-        while True:
-            stable = await stable_offset(self.client, place)
-            if stable is not None:
-                if stable > offset >= 0:
-                    return True
+        left, pause, until = set(places), LOOK_SECONDS, 0.0
+        while left:
+            try:
+                left = await open_places(self.client, self.client.cluster, left, self._txn_manager.producer_id)
+            except KafkaError as error:
+                if not passing(error):
+                    raise
+                await self.client.force_metadata_update()
+                until = 0.0
+            else:
                 until = until or loop.time() + GRACE_SECONDS
-            if until is not None and loop.time() > until:
-                return False
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_LOOK_SECONDS)
+                if left and loop.time() > until:
+                    await self._end_again(left, committed=committed)
+                    until = 0.0
+            if left:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_LOOK_SECONDS)
 
-    async def _end_what_was_left(self) -> None:
+    async def _end_again(self, places: Iterable[TopicPartition], *, committed: bool) -> None:
+        """End an empty transaction in partitions, and so whatever of an earlier one is open there."""
+        told = sorted(f"{place.topic}-{place.partition}" for place in places)
+        log.warning("transaction without its end: ended once more", id=self._id, places=told, committed=committed)
+        await super().begin_transaction()
+        for place in places:
+            self._txn_manager.maybe_add_partition_to_txn(place)  # aiokafka has no other way
+        await (super().commit_transaction() if committed else super().abort_transaction())
+
+    async def _ask_for_the_last(self) -> LastTransaction | None:
         client = AIOKafkaClient(**connection(self._settings))
         try:
             await client.bootstrap()
-            outcome = await last_outcome(client, self._id)
-            known = await client.fetch_all_metadata()
+            return await self._answer(partial(last_transaction, client, self._id))
         finally:
             await client.close()
-        if outcome is Outcome.NONE:
-            return
+
+    async def _end_what_was_left(self, before: LastTransaction) -> None:
+        """End what the last owner left, as it had ended; what nobody knows of any more is aborted.
+
+        A transaction that was begun after the question has raised the epoch once more, and was aborted.
+        """
+        left = await self._answer(self._left)
+        if left:
+            committed = before.state in COMMITTED and self._txn_manager.producer_epoch == before.epoch + 1
+            await self._end_again(left, committed=committed)
+            await self._see_ended(left, committed=committed)
+
+    async def _left(self) -> set[TopicPartition]:
+        """Find where a transaction of this producer is open."""
+        known = await self.client.fetch_all_metadata()
         there = {topic: known.partitions_for_topic(topic) or set() for topic in known.topics()}
         places = [place for place in self._own if place.partition in there.get(place.topic, ())]
-        places += [TopicPartition(topic, one) for topic in self._shared for one in there.get(topic, ())]
-        producer = AIOKafkaProducer(**connection(self._settings), transactional_id=self._id)
-        await producer.start()
-        try:
-            await producer.begin_transaction()
-            self._take_part(producer, places)
-            await (producer.commit_transaction() if outcome is Outcome.COMMITTED else producer.abort_transaction())
-        finally:
-            await producer.stop()
+        places += [TopicPartition(topic, one) for topic in self._topics for one in there.get(topic, ())]
+        return await open_places(self.client, known, places, self._txn_manager.producer_id)
 
-    @staticmethod
-    def _take_part(producer: AIOKafkaProducer, places: Iterable[TopicPartition]) -> None:
-        """Let partitions have an end marker of the transaction, though no record of it."""
-        for place in places:
-            producer._txn_manager.maybe_add_partition_to_txn(place)  # noqa: SLF001 - aiokafka has no other way
+    async def _answer(self, question: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Ask until there is an answer, for PATIENCE_SECONDS."""
+        asking = AsyncRetrying(
+            wait=wait_fixed(LONGEST_LOOK_SECONDS),
+            stop=stop_after_delay(PATIENCE_SECONDS),
+            retry=retry_if_exception(passing),
+            reraise=True,
+        )
+        try:
+            return await asking(question)
+        except KafkaError as error:
+            if passing(error):
+                raise unreachable(self._settings) from None
+            raise

@@ -21,8 +21,8 @@ log = structlog.get_logger(__name__)
 NEVER_ROUTINE = 100_000
 """Garbage collections are spaced out: event batches are large, and nearly free of reference cycles."""
 
-LAST_SECONDS = 60.0
-"""What a worker may take to stop: longer than any of its connections takes to close."""
+LAST_SECONDS = 90.0
+"""What a worker may take to stop: longer than Faust waits for any of its threads."""
 
 
 class Worker(faust.Worker):  # type: ignore[misc]

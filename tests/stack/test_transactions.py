@@ -18,7 +18,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from agents.flush import Flush, Record
 from models.settings import Settings
 from models.topics import LAWS, REJECTED, STATS_APP, STATS_CHANGELOGS
-from streams.kafka_clients import read_compacted
+from streams.kafka_clients import read_compacted, reader
 from streams.kafka_security import connection
 from streams.ledger import Ledger
 from streams.transactions import TransactionalProducer
@@ -60,7 +60,7 @@ async def test_what_was_committed_without_its_end_is_seen(stack: Settings) -> No
     """A producer looks after its commit, and ends the transaction once more: readers see it, and what comes after."""
     topic = "scaling.tests"
     place = TopicPartition(topic, 0)
-    producer = TransactionalProducer(stack, "ends-1", shared=[topic, LAWS])
+    producer = TransactionalProducer(stack, "ends-1", topics=[topic, LAWS])
     await producer.start()
     try:
         await producer.begin_transaction()
@@ -103,7 +103,7 @@ async def test_a_new_owner_ends_what_was_left_as_it_had_ended(stack: Settings, *
 async def test_a_transaction_with_its_end_is_ended_once(stack: Settings) -> None:
     """Where nothing is lost there is one marker after the records, and no wait."""
     topic = "scaling.tests"
-    producer = TransactionalProducer(stack, "ends-2", shared=[topic])
+    producer = TransactionalProducer(stack, "ends-2", topics=[topic])
     await producer.start()
     try:
         offsets = []
@@ -114,3 +114,18 @@ async def test_a_transaction_with_its_end_is_ended_once(stack: Settings) -> None
         assert [later - earlier for earlier, later in pairwise(offsets)] == [2, 2]
     finally:
         await producer.stop()
+
+
+async def test_who_takes_over_what_has_ended_writes_nothing(stack: Settings) -> None:
+    """A marker is a record that nobody can commit past: an idle topic would never be without lag again."""
+    place = TopicPartition("scaling.tests", 0)
+    ends = []
+    for _ in range(2):
+        producer = TransactionalProducer(stack, "ends-3", topics=[place.topic])
+        await producer.start()
+        async with reader(stack, place.topic) as consumer:
+            ends += (await consumer.end_offsets([place])).values()
+        async with producer.transaction():
+            await producer.send(place.topic, b"ends-3", b"ends", partition=0)
+        await producer.stop()
+    assert ends[1] - ends[0] == 2
