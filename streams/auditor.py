@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import msgspec
 import structlog
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
 
 from agents.audit import AuditHeading
@@ -28,7 +28,6 @@ from streams.cut import Cut, read_cut
 from streams.drifts import Drifts, read_drifts
 from streams.endpoint import endpoint
 from streams.extents import Extent, absence, read_extents
-from streams.kafka_security import unreachable
 from streams.law_topic import law_producer, publish_laws, take_laws
 from streams.transactions import TransactionalProducer
 from streams.vitals import Vitals
@@ -111,7 +110,8 @@ class AuditService:
 
     async def _work(self) -> None:
         # The topic is read after the older auditor is fenced, or it could publish between.
-        self._producer = await self._fence()
+        self._producer = law_producer(self._settings, TRANSACTIONAL_ID)
+        await self._producer.start()
         await take_laws(self._settings, self._take)
         # What is out of sight, behind a transaction that is not over or without its end marker, keeps its number.
         await take_laws(self._settings, self._published.reserve, committed=False)
@@ -291,16 +291,6 @@ class AuditService:
                 self._published.confirm(part)
                 self.vitals.count(LAWS_PUBLISHED, len(part))
         return len(new)
-
-    async def _fence(self) -> TransactionalProducer:
-        """Open the producer of the audited laws; from then on no other auditor's can publish."""
-        producer = law_producer(self._settings, TRANSACTIONAL_ID)
-        try:
-            await producer.start()
-        except KafkaConnectionError:
-            await producer.stop()
-            raise unreachable(self._settings) from None
-        return producer
 
 
 def _text(when: datetime, precision: str = "auto") -> str:

@@ -1,16 +1,15 @@
 """Kafka read from the outside: compacted topics from end to end."""
 
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaConnectionError
 
 from models.errors import StackError
 from models.settings import Settings
 from models.topics import MAX_MESSAGE_BYTES
-from streams.kafka_security import connection, unreachable
+from streams.kafka_security import connection, explained, unreachable
 
 POLL_MS = 500
 PATIENCE = 30.0
@@ -27,7 +26,7 @@ async def reader(
         NotReachable: Kafka does not answer.
         StackError: The topic does not exist.
     """
-    with _explained(settings):
+    with explained(settings):
         known = await _partitions(settings, topic)
         consumer = AIOKafkaConsumer(
             **connection(settings),
@@ -102,11 +101,3 @@ async def _partitions(settings: Settings, topic: str) -> set[int]:
     if not partitions:
         raise StackError(f"topic {topic} does not exist: create it with scaling topics create")
     return partitions
-
-
-@contextmanager
-def _explained(settings: Settings) -> Iterator[None]:
-    try:
-        yield
-    except KafkaConnectionError:
-        raise unreachable(settings) from None

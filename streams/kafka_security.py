@@ -1,10 +1,12 @@
 """How a client connects to Kafka: one place for address, TLS and SASL, for aiokafka and for Faust."""
 
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from aiokafka.conn import create_conn
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from faust import SASLCredentials, SSLCredentials
 
 from models.errors import NotReachable, SettingsError
@@ -60,6 +62,19 @@ def unreachable(settings: Settings) -> NotReachable:
     if settings.kafka_security_protocol != "PLAINTEXT":
         message += f", and see that it takes {_terms(settings)}"
     return NotReachable(message)
+
+
+@contextmanager
+def explained(settings: Settings) -> Iterator[None]:
+    """Say of a lost connection what `unreachable` says.
+
+    Raises:
+        NotReachable: Kafka does not answer.
+    """
+    try:
+        yield
+    except KafkaConnectionError:
+        raise unreachable(settings) from None
 
 
 async def require_access(settings: Settings) -> None:

@@ -15,7 +15,7 @@ from analytics.partitions import partitions_of
 from models.errors import NotReachable, StackError
 from models.settings import Settings
 from models.topics import IMPORT_HEADER, MAX_MESSAGE_BYTES, RUNS
-from streams.kafka_security import connection, unreachable
+from streams.kafka_security import connection, explained
 
 BATCH_BYTES = 512 * 1024
 BATCHES_IN_FLIGHT = 32
@@ -191,10 +191,9 @@ async def publishing(settings: Settings, import_id: str, rate: float | None = No
         **connection(settings), acks="all", max_batch_size=BATCH_BYTES, max_request_size=MAX_MESSAGE_BYTES
     )
     try:
-        await producer.start()
-        yield Publisher(producer, settings, import_id, rate)
-    except KafkaConnectionError:
-        raise unreachable(settings) from None
+        with explained(settings):
+            await producer.start()
+            yield Publisher(producer, settings, import_id, rate)
     finally:
         await producer.stop()
 

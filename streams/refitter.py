@@ -198,8 +198,8 @@ async def read_standings(settings: Settings) -> dict[int, list[Standing]]:
     """Read the newest version of each live law, by the partition of scaling.stats that its context is on.
 
     Numbers go on from every record that was ever written. A law may have been committed and yet be out of sight,
-    behind a transaction that is not over, or in one of which a broker that went down has lost the end marker: that
-    marker comes with the next commit, and the law would appear under the number of a newer one.
+    behind a transaction of somebody else that is not over, or whose end a broker that went down has lost: it would
+    appear later, under the number of a newer one.
     """
     known = await _read(settings, committed=True)
     for name, law in (await _read(settings, committed=False)).items():

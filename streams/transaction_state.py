@@ -137,6 +137,11 @@ class LastTransaction(msgspec.Struct, frozen=True):
     state: str
     epoch: int
 
+    @property
+    def committed(self) -> bool:
+        """Whether it was committed; one that is under way will be aborted by whoever takes over."""
+        return self.state in {"PrepareCommit", "CompleteCommit"}
+
 
 async def last_transaction(client: AIOKafkaClient, transactional_id: str) -> LastTransaction | None:
     """Ask the coordinator for the last transaction of a transactional id; None where it knows of none.

@@ -23,7 +23,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_f
 
 from models.errors import Fenced
 from models.settings import Settings
-from streams.kafka_security import connection, unreachable
+from streams.kafka_security import connection, explained, unreachable
 from streams.transaction_state import LastTransaction, last_transaction, open_places, passing
 
 GRACE_SECONDS = 1.0
@@ -31,7 +31,6 @@ GRACE_SECONDS = 1.0
 LOOK_SECONDS = 0.002
 LONGEST_LOOK_SECONDS = 0.1
 PATIENCE_SECONDS = 60.0
-COMMITTED = frozenset({"PrepareCommit", "CompleteCommit"})
 
 log = structlog.get_logger(__name__)
 
@@ -70,15 +69,16 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]
 
         Raises:
             Fenced: Another owner came at the same time.
-            NotReachable: Kafka no longer answers.
-            KafkaError: It does not answer at all, or refuses.
+            NotReachable: Kafka does not answer.
+            KafkaError: It refuses.
         """
         try:
-            before = await self._ask_for_the_last()
-            # It waits until the coordinator has ended what was under way.
-            await super().start()
-            if before is not None:
-                await self._end_what_was_left(before)
+            with explained(self._settings):
+                before = await self._ask_for_the_last()
+                # It waits until the coordinator has ended what was under way.
+                await super().start()
+                if before is not None:
+                    await self._end_what_was_left(before)
         except (ProducerFenced, InvalidProducerEpoch):
             await self.stop()
             raise Fenced(f"another producer has taken {self._id} over meanwhile") from None
@@ -174,7 +174,7 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]
         """
         left = await self._answer(self._left)
         if left:
-            committed = before.state in COMMITTED and self._txn_manager.producer_epoch == before.epoch + 1
+            committed = before.committed and self._txn_manager.producer_epoch == before.epoch + 1
             await self._end_again(left, committed=committed)
             await self._see_ended(left, committed=committed)
 

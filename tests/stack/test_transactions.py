@@ -17,7 +17,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from agents.flush import Flush, Record
 from models.settings import Settings
-from models.topics import LAWS, REJECTED, STATS_APP, STATS_CHANGELOGS
+from models.topics import CELLS_TABLE, IMPORTS_TABLE, LAWS, REJECTED, STATS_APP, STATS_CHANGELOGS, TESTS
 from streams.kafka_clients import read_compacted, reader
 from streams.kafka_security import connection
 from streams.ledger import Ledger
@@ -25,7 +25,7 @@ from streams.transactions import TransactionalProducer
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="session")]
 
-CELLS = TopicPartition(STATS_CHANGELOGS["cells"], 1)
+CELLS = TopicPartition(STATS_CHANGELOGS[CELLS_TABLE], 1)
 DEAD = TopicPartition(REJECTED, 0)
 
 
@@ -58,17 +58,16 @@ async def values(settings: Settings, topic: str) -> list[bytes | None]:
 
 async def test_what_was_committed_without_its_end_is_seen(stack: Settings) -> None:
     """A producer looks after its commit, and ends the transaction once more: readers see it, and what comes after."""
-    topic = "scaling.tests"
-    place = TopicPartition(topic, 0)
-    producer = TransactionalProducer(stack, "ends-1", topics=[topic, LAWS])
+    place = TopicPartition(TESTS, 0)
+    producer = TransactionalProducer(stack, "ends-1", topics=[TESTS, LAWS])
     await producer.start()
     try:
         await producer.begin_transaction()
         lose_ends(producer, [place])
-        await producer.send_and_wait(topic, b"ends-1", b"ends", partition=0)
+        await producer.send_and_wait(TESTS, b"ends-1", b"ends", partition=0)
         await producer.send_and_wait(LAWS, None, b"none", partition=0)
         await producer.commit_transaction()
-        assert (await values(stack, topic))[-1:] == [b"ends-1"]
+        assert (await values(stack, TESTS))[-1:] == [b"ends-1"]
     finally:
         await producer.stop()
 
@@ -84,7 +83,7 @@ async def test_a_new_owner_ends_what_was_left_as_it_had_ended(stack: Settings, *
     for place in (CELLS, DEAD):
         await left.send_and_wait(place.topic, value, key, partition=place.partition)
     # The coordinator must know of something, or it has no transaction to end.
-    await left.send_and_wait(STATS_CHANGELOGS["imports"], None, b"1|none", partition=1)
+    await left.send_and_wait(STATS_CHANGELOGS[IMPORTS_TABLE], None, b"1|none", partition=1)
     await (left.commit_transaction() if committed else left.abort_transaction())
     await left.stop()
     assert value not in await values(stack, REJECTED)
@@ -92,8 +91,8 @@ async def test_a_new_owner_ends_what_was_left_as_it_had_ended(stack: Settings, *
     ledger = Ledger(stack)
     await ledger.take(1, [1])
     try:
-        assert ledger.owned[1].tables["cells"].get(key) == (value if committed else None)
-        assert await ledger.owned[1].write(Flush({"cells": {key: None}}, [Record(REJECTED, 0, key, after)]))
+        assert ledger.owned[1].tables[CELLS_TABLE].get(key) == (value if committed else None)
+        assert await ledger.owned[1].write(Flush({CELLS_TABLE: {key: None}}, [Record(REJECTED, 0, key, after)]))
         seen = [each for each in await values(stack, REJECTED) if each in {value, after}]
         assert seen == ([value, after] if committed else [after])
     finally:
@@ -102,14 +101,13 @@ async def test_a_new_owner_ends_what_was_left_as_it_had_ended(stack: Settings, *
 
 async def test_a_transaction_with_its_end_is_ended_once(stack: Settings) -> None:
     """Where nothing is lost there is one marker after the records, and no wait."""
-    topic = "scaling.tests"
-    producer = TransactionalProducer(stack, "ends-2", topics=[topic])
+    producer = TransactionalProducer(stack, "ends-2", topics=[TESTS])
     await producer.start()
     try:
         offsets = []
         for number in range(3):
             async with producer.transaction():
-                sent = await producer.send(topic, b"%d" % number, b"ends", partition=0)
+                sent = await producer.send(TESTS, b"%d" % number, b"ends", partition=0)
                 offsets.append((await asyncio.wait_for(sent, 10)).offset)
         assert [later - earlier for earlier, later in pairwise(offsets)] == [2, 2]
     finally:
@@ -118,7 +116,7 @@ async def test_a_transaction_with_its_end_is_ended_once(stack: Settings) -> None
 
 async def test_who_takes_over_what_has_ended_writes_nothing(stack: Settings) -> None:
     """A marker is a record that nobody can commit past: an idle topic would never be without lag again."""
-    place = TopicPartition("scaling.tests", 0)
+    place = TopicPartition(TESTS, 0)
     ends = []
     for _ in range(2):
         producer = TransactionalProducer(stack, "ends-3", topics=[place.topic])
