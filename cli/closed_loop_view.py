@@ -1,6 +1,5 @@
 """What the closed loop shows while it runs: a live table on a terminal, a line every few seconds elsewhere."""
 
-import asyncio
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -8,17 +7,15 @@ from datetime import UTC, datetime
 
 import msgspec
 import numpy as np
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from agents.ab_result import percent_more
 from analytics.joint_laws import Predictor
 from analytics.sentences import count
 from cli.closed_loop_team import Ran, Team
 from cli.closed_loop_truth import FIXED, grid_of
-from cli.demo_view import FRAME_SECONDS, LINE_SECONDS
+from cli.following import follow
 from cli.law_page import NOTHING
 from cli.report.ab_page import ABReport
 from models.allocations import Arm, Setting
@@ -89,14 +86,7 @@ def sharpened(law: JointLaw) -> Sharpened:
 
 async def show(course: Course, console: Console) -> None:
     """Show the course until cancelled."""
-    if not console.is_terminal:
-        while True:
-            console.print(headline(course), soft_wrap=True, markup=False)
-            await asyncio.sleep(LINE_SECONDS)
-    with Live(console=console, auto_refresh=False, transient=True) as live:
-        while True:
-            live.update(Group(Text(headline(course)), table(course)), refresh=True)
-            await asyncio.sleep(FRAME_SECONDS)
+    await follow(console, lambda: course.doing, lambda: headline(course), lambda: table(course))
 
 
 def headline(course: Course) -> str:

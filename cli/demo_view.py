@@ -1,27 +1,23 @@
 """What the demo shows while it runs: a live table on a terminal, a line every few seconds elsewhere."""
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from agents.lawbook import LawBook
 from analytics.world import Planted
+from cli.following import FRAME_SECONDS, follow
 from cli.laws import NOTHING, exponent_of, laws_table
 from cli.truth import Comparison, Confounding, compare
 from models.contexts import GLOBAL
 from models.errors import NotEnoughData
 from models.laws import Estimate, Law
 
-FRAME_SECONDS = 0.25
-LINE_SECONDS = 5.0
 RATE_SECONDS = 3.0
 
 
@@ -83,14 +79,7 @@ class Rates:
 async def show(progress: Progress, console: Console) -> None:
     """Show the progress until cancelled."""
     rates = Rates()
-    if not console.is_terminal:
-        while True:
-            console.print(headline(progress, rates), soft_wrap=True)
-            await asyncio.sleep(LINE_SECONDS)
-    with Live(console=console, auto_refresh=False, transient=True) as live:
-        while True:
-            live.update(Group(Text(headline(progress, rates)), table(progress)), refresh=True)
-            await asyncio.sleep(FRAME_SECONDS)
+    await follow(console, lambda: progress.doing, lambda: headline(progress, rates), lambda: table(progress))
 
 
 def headline(progress: Progress, rates: Rates) -> str:

@@ -71,9 +71,7 @@ def test_ctrl_c_stops_it(tmp_path: Path, moment: str) -> None:
     ) as process:
         assert process.stdout
         try:
-            for line in process.stdout:
-                if moment in line:
-                    break
+            assert any(moment in line for line in process.stdout), f"it never said {moment!r}"
             asked = time.monotonic()
             process.send_signal(signal.SIGINT)
             process.stdout.read()
