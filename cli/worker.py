@@ -9,7 +9,7 @@ import typer
 from cli.lazy_commands import find
 from cli.settings_of import settings_of
 from models.settings import Settings
-from streams.kafka_security import require_access
+from streams.kafka_security import require_kafka
 from streams.worker import configure_logging, run_worker
 
 app = typer.Typer(help="Run one worker in the foreground, until SIGTERM or Ctrl-C.", no_args_is_help=True)
@@ -65,16 +65,21 @@ def experiments() -> None:
 
 
 def _run_app(place: str) -> None:
-    settings = settings_of()
-    asyncio.run(require_access(settings))
+    settings = _settings()
     run_worker(find(place), settings)
 
 
 def _run_until_signal(place: str) -> None:
+    settings = _settings()
+    asyncio.run(_until_signal(find(place), settings))
+
+
+def _settings() -> Settings:
+    """Read the settings, and see that they lead to a Kafka that lets us in."""
     settings = settings_of()
     configure_logging(settings)
-    asyncio.run(require_access(settings))
-    asyncio.run(_until_signal(find(place), settings))
+    asyncio.run(require_kafka(settings))
+    return settings
 
 
 async def _until_signal(run: Callable[[Settings, asyncio.Event], Awaitable[None]], settings: Settings) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from faust import SASLCredentials, SSLCredentials
@@ -75,6 +76,22 @@ def explained(settings: Settings) -> Iterator[None]:
         yield
     except KafkaConnectionError:
         raise unreachable(settings) from None
+
+
+async def require_kafka(settings: Settings) -> None:
+    """See that a broker answers, and that it lets us in.
+
+    Raises:
+        NotReachable: None answers, or one refuses us; the message says what to do.
+        SettingsError: As for `connection`.
+    """
+    await require_access(settings)
+    client = AIOKafkaClient(**connection(settings))
+    try:
+        with explained(settings):
+            await client.bootstrap()
+    finally:
+        await client.close()
 
 
 async def require_access(settings: Settings) -> None:
