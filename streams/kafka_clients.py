@@ -4,12 +4,11 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.client import AIOKafkaClient
 
 from models.errors import StackError
 from models.settings import Settings
 from models.topics import MAX_MESSAGE_BYTES
-from streams.kafka_security import connection, explained, unreachable
+from streams.kafka_security import connected_client, connection, explained, unreachable
 
 POLL_MS = 500
 PATIENCE = 30.0
@@ -92,12 +91,8 @@ async def read_compacted(
 
 async def _partitions(settings: Settings, topic: str) -> set[int]:
     # A consumer of an unknown topic would wait for it 40 seconds long.
-    client = AIOKafkaClient(**connection(settings))
-    try:
-        await client.bootstrap()
+    async with connected_client(settings) as client:
         partitions: set[int] | None = (await client.fetch_all_metadata()).partitions_for_topic(topic)
-    finally:
-        await client.close()
     if not partitions:
         raise StackError(f"topic {topic} does not exist: create it with scaling topics create")
     return partitions

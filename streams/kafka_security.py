@@ -1,8 +1,8 @@
 """How a client connects to Kafka: one place for address, TLS and SASL, for aiokafka and for Faust."""
 
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from aiokafka.client import AIOKafkaClient
@@ -78,6 +78,23 @@ def explained(settings: Settings) -> Iterator[None]:
         raise unreachable(settings) from None
 
 
+@asynccontextmanager
+async def connected_client(settings: Settings) -> AsyncIterator[AIOKafkaClient]:
+    """Open a client that asks the brokers what no consumer or producer has a method for.
+
+    Raises:
+        NotReachable: Kafka does not answer.
+        SettingsError: As for `connection`.
+    """
+    client = AIOKafkaClient(**connection(settings))
+    try:
+        with explained(settings):
+            await client.bootstrap()
+        yield client
+    finally:
+        await client.close()
+
+
 async def require_kafka(settings: Settings) -> None:
     """See that a broker answers, and that it lets us in.
 
@@ -86,12 +103,8 @@ async def require_kafka(settings: Settings) -> None:
         SettingsError: As for `connection`.
     """
     await require_access(settings)
-    client = AIOKafkaClient(**connection(settings))
-    try:
-        with explained(settings):
-            await client.bootstrap()
-    finally:
-        await client.close()
+    async with connected_client(settings):
+        pass
 
 
 async def require_access(settings: Settings) -> None:

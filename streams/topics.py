@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
 
-from models.errors import NotReachable, StackError
+from models.errors import StackError
 from models.settings import Settings
 from models.topics import TOPICS, TopicSpec
-from streams.kafka_security import connection, require_access
+from streams.kafka_security import connection, require_access, unreachable
 
 NO_ERROR = 0
 TOPIC_ALREADY_EXISTS = 36
@@ -88,11 +88,7 @@ async def connected_admin(settings: Settings, timeout: float) -> AsyncIterator[A
             await admin.close()
             await require_access(settings)
             if loop.time() + RETRY_SECONDS >= deadline:
-                message = (
-                    f"Kafka at {settings.kafka} does not answer: start it (scaling up starts an embedded one), "
-                    "or set SCALING_KAFKA to the broker's address"
-                )
-                raise NotReachable(message) from None
+                raise unreachable(settings) from None
             await asyncio.sleep(RETRY_SECONDS)
     try:
         yield admin

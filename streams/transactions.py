@@ -17,13 +17,12 @@ from typing import Any, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from models.errors import Fenced
 from models.settings import Settings
-from streams.kafka_security import connection, explained, unreachable
+from streams.kafka_security import connected_client, connection, explained, unreachable
 from streams.transaction_state import LastTransaction, last_transaction, open_places, passing
 
 GRACE_SECONDS = 1.0
@@ -160,12 +159,8 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]
         await (super().commit_transaction() if committed else super().abort_transaction())
 
     async def _ask_for_the_last(self) -> LastTransaction | None:
-        client = AIOKafkaClient(**connection(self._settings))
-        try:
-            await client.bootstrap()
+        async with connected_client(self._settings) as client:
             return await self._answer(partial(last_transaction, client, self._id))
-        finally:
-            await client.close()
 
     async def _end_what_was_left(self, before: LastTransaction) -> None:
         """End what the last owner left, as it had ended; what nobody knows of any more is aborted.
