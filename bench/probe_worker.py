@@ -19,7 +19,7 @@ from models.settings import Settings, load_settings
 from models.topics import CELLS_TABLE, RUNS
 from streams.ledger import Ledger
 from streams.stats_app import create_stats_app
-from streams.worker import run_worker
+from streams.worker import configure_logging, run_worker
 
 
 async def check(settings: Settings, count: int) -> dict[str, float]:
@@ -68,6 +68,7 @@ def main(count: int) -> None:
         app.task(measure)
         return app
 
+    configure_logging(settings)
     run_worker(create, settings)
 
 

@@ -46,8 +46,7 @@ class Worker(faust.Worker):  # type: ignore[misc]
 
 
 def run_worker(create: Callable[[Settings], BatchApp], settings: Settings) -> None:
-    """Run an app until SIGTERM or SIGINT; exits with 0 then, and with 1 after a crash."""
-    configure_logging(settings)
+    """Run an app until SIGTERM or SIGINT; exits with 0 then, and with 1 after a crash. Logging is configured before."""
     gc.set_threshold(NEVER_ROUTINE, 20, 50)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)

@@ -39,7 +39,8 @@ FIXED = Setting(3, 5, 32000, 3)
 DYNAMIC = Setting(2, 4, 16000, 1)
 START = datetime(2026, 3, 1, 8, tzinfo=UTC)
 ARCHIVE = "from models.settings import load_settings; from streams.archive_app import create_archive_app; "
-ARCHIVE += "from streams.worker import run_worker; run_worker(create_archive_app, load_settings())"
+ARCHIVE += "from streams.worker import configure_logging, run_worker; "
+ARCHIVE += "settings = load_settings(); configure_logging(settings); run_worker(create_archive_app, settings)"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
