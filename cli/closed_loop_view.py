@@ -1,4 +1,4 @@
-"""What the closed loop shows while it runs: a live table on a terminal, a line every few seconds elsewhere."""
+"""What the closed loop shows while it runs."""
 
 import time
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What the demo shows while it runs: a live table on a terminal, a line every few seconds elsewhere."""
+"""What the demo shows while it runs."""
 
 import time
 from collections import deque

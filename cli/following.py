@@ -24,8 +24,13 @@ async def follow(
         headline: How far it is, in one line.
         table: What is known so far, for terminals.
     """
-    if not console.is_terminal:
+    if console.is_terminal:
+        await _live_table(console, headline, table)
+    else:
         await _lines(console, stage, headline)
+
+
+async def _live_table(console: Console, headline: Callable[[], str], table: Callable[[], Table]) -> None:
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
             live.update(Group(Text(headline()), table()), refresh=True)

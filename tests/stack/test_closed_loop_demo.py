@@ -2,13 +2,13 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from tests.stack.interrupting import interrupt
 
 pytestmark = [pytest.mark.stack, pytest.mark.demo]
 
@@ -60,26 +60,8 @@ def test_the_loop_pays_and_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("moment", ["waiting for laws", "allocating"])
 def test_ctrl_c_stops_it(tmp_path: Path, moment: str) -> None:
-    """At any moment it ends within ten seconds, and leaves no folder."""
-    with subprocess.Popen(
-        COMMAND,
-        cwd=tmp_path,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        assert process.stdout
-        try:
-            assert any(moment in line for line in process.stdout), f"it never said {moment!r}"
-            asked = time.monotonic()
-            process.send_signal(signal.SIGINT)
-            process.stdout.read()
-            assert process.wait(20) == 130
-            assert time.monotonic() - asked < 30
-        finally:
-            process.kill()
-    assert list(tmp_path.glob("scaling-demo-*")) == []
+    """At any moment it ends within ten seconds, with no process and no folder left."""
+    interrupt(COMMAND, tmp_path, moment)
 
 
 @pytest.mark.parametrize("options", [("--file", "runs.jsonl"), ("--confounded",)])

@@ -1,13 +1,12 @@
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import psutil
 import pytest
+
+from tests.stack.interrupting import interrupt
 
 pytestmark = [pytest.mark.stack, pytest.mark.demo]
 
@@ -93,27 +92,7 @@ def test_it_shows_the_laws_of_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("moment", ["Starting Kafka", "publishing", "catching up"])
 def test_ctrl_c_stops_everything(tmp_path: Path, moment: str) -> None:
     """At any moment it ends within ten seconds, with no process and no folder left."""
-    with subprocess.Popen(
-        [*COMMAND, "--runs", "6000", "--rate", "3000"],
-        cwd=tmp_path,
-        env=environment(tmp_path),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        assert process.stdout
-        try:
-            assert any(moment in line for line in process.stdout), f"it never said {moment!r}"
-            children = psutil.Process(process.pid).children(recursive=True)
-            asked = time.monotonic()
-            process.send_signal(signal.SIGINT)
-            process.stdout.read()
-            assert process.wait(20) == 130
-            assert time.monotonic() - asked < 30
-        finally:
-            process.kill()
-    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
-    assert list(tmp_path.glob("scaling-demo-*")) == []
+    interrupt([*COMMAND, "--runs", "6000", "--rate", "3000"], tmp_path, moment)
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare is not installed")
