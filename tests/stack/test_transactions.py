@@ -27,23 +27,28 @@ pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="session")]
 
 CELLS = TopicPartition(STATS_CHANGELOGS[CELLS_TABLE], 1)
 DEAD = TopicPartition(REJECTED, 0)
+ASKING = "transaction.partition.verification.enable"
 
 
-@pytest_asyncio.fixture(loop_scope="session", autouse=True)
+@pytest_asyncio.fixture(loop_scope="session", scope="module", autouse=True)
 async def unasked(stack: Settings) -> AsyncIterator[None]:
     """Let the broker take records of a transaction that the coordinator does not know of."""
     admin = AIOKafkaAdminClient(**connection(stack))
     await admin.start()
-
-    async def ask(answer: str) -> None:
-        await admin.alter_configs(
-            [ConfigResource(ConfigResourceType.BROKER, "1", {"transaction.partition.verification.enable": answer})]
-        )
-
-    await ask("false")
+    await ask_coordinators(admin, "false")
     yield
-    await ask("true")
+    await ask_coordinators(admin, "true")
     await admin.close()
+
+
+async def ask_coordinators(admin: AIOKafkaAdminClient, answer: str) -> None:
+    """Tell the broker whether it asks; that it was told is acknowledged before it is so."""
+    await admin.alter_configs([ConfigResource(ConfigResourceType.BROKER, "1", {ASKING: answer})])
+    in_force = ""
+    while in_force != answer:
+        await asyncio.sleep(0.02)
+        (response,) = await admin.describe_configs([ConfigResource(ConfigResourceType.BROKER, "1", {ASKING: None})])
+        ((*_, ((_, in_force, *_),)),) = response.resources
 
 
 def lose_ends(producer: AIOKafkaProducer, places: Iterable[TopicPartition]) -> None:
@@ -76,16 +81,14 @@ async def test_what_was_committed_without_its_end_is_seen(stack: Settings) -> No
 async def test_a_new_owner_ends_what_was_left_as_it_had_ended(stack: Settings, *, committed: bool) -> None:
     """A flush without its ends is restored if it was committed, and is nowhere if it was not."""
     key, value, after = f"ends|{committed}".encode(), b"flush %d" % committed, b"after %d" % committed
-    left = AIOKafkaProducer(**connection(stack), transactional_id=f"{STATS_APP}-1")
-    await left.start()
-    await left.begin_transaction()
-    lose_ends(left, [CELLS, DEAD])
-    for place in (CELLS, DEAD):
-        await left.send_and_wait(place.topic, value, key, partition=place.partition)
-    # The coordinator must know of something, or it has no transaction to end.
-    await left.send_and_wait(STATS_CHANGELOGS[IMPORTS_TABLE], None, b"1|none", partition=1)
-    await (left.commit_transaction() if committed else left.abort_transaction())
-    await left.stop()
+    async with AIOKafkaProducer(**connection(stack), transactional_id=f"{STATS_APP}-1") as left:
+        await left.begin_transaction()
+        lose_ends(left, [CELLS, DEAD])
+        for place in (CELLS, DEAD):
+            await left.send_and_wait(place.topic, value, key, partition=place.partition)
+        # The coordinator must know of something, or it has no transaction to end.
+        await left.send_and_wait(STATS_CHANGELOGS[IMPORTS_TABLE], None, b"1|none", partition=1)
+        await (left.commit_transaction() if committed else left.abort_transaction())
     assert value not in await values(stack, REJECTED)
 
     ledger = Ledger(stack)
